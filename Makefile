@@ -1,0 +1,65 @@
+# Two commands do everything: `make run` and `make test`. Both set up .venv from the lock first.
+#   PROFILE=smoke|cpu|cuda|npu   MODEL=catalogue name, ModelScope id or folder   RUN=name of the run
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
+LOCKS := requirements.lock $(if $(wildcard /dev/davinci[0-9]*),requirements-npu.lock)
+# uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
+PIP_MIRROR = $(shell $(BIN)/python -m pip config get global.index-url 2>/dev/null)
+UV = $(if $(PIP_MIRROR),UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$(PIP_MIRROR)}) $(BIN)/python -m uv
+
+# A kernel of this .venv is used even where another "python3" kernel is registered for the user.
+export JUPYTER_PREFER_ENV_PATH := 1
+export TUTORIAL_PROFILE := $(PROFILE)
+export TUTORIAL_MODEL := $(MODEL)
+export TUTORIAL_RUN := $(RUN)
+
+.PHONY: help setup run test lab doctor lint lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv from the lock
+
+$(READY): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install python3.11, or say where it is with 'make PYTHON=/path/to/python3.11 ...'." >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || rm -rf $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python cannot make a virtual environment: on Debian and Ubuntu run 'apt install python3.11-venv', then this command again." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(sed -n 's/^ *"\(uv==[^"]*\)".*/\1/p' pyproject.toml)"
+	$(UV) pip sync -q --python $(BIN)/python --compile-bytecode $(LOCKS)
+	$(UV) pip install -q --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+run: $(READY)  ## run the six notebooks and print the comparison
+	@$(BIN)/python -m helpers run
+
+test: $(READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
+	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+doctor: $(READY)  ## check this machine; exit code 1 on a failure
+	@$(BIN)/python -m helpers doctor
+
+lint: $(READY)  ## ruff and mypy
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
+
+lock:  ## resolve pyproject.toml into the two locks
+	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url -q -o requirements.lock
+	$(BIN)/uv pip compile --group npu --python-version 3.11 -c requirements.lock \
+	  --python-platform aarch64-manylinux_2_28 \
+	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-npu.lock
+
+clean:  ## remove .venv (runs and models stay)
+	rm -rf $(VENV)
