@@ -1,0 +1,104 @@
+"""The commands behind `make`: python -m helpers run | data | doctor."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from helpers import paths
+from helpers.errors import TutorialError
+from helpers.settings import AUTO, Settings, resolve
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+Profile = Annotated[str, typer.Option(help="smoke, cpu, cuda or npu; auto: by the hardware")]
+Model = Annotated[str, typer.Option(help="catalogue name, ModelScope id or folder")]
+Run = Annotated[str, typer.Option(help="name of the run folder")]
+Data = Annotated[str, typer.Option(help="math10k, generated, or a parquet file")]
+
+
+def _parameters(settings: Settings) -> dict[str, Any]:
+    """Return the notebooks' parameters that give these settings again."""
+    return {
+        "profile": settings.profile.name,
+        "model": settings.model.asked_for,
+        "run": settings.run.name,
+        "data": settings.profile.data.source,
+        "overrides": settings.overrides,
+    }
+
+
+@app.command()
+def run(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Data = AUTO) -> None:
+    """Run the six notebooks and print the comparison."""
+    from helpers import compare, runner
+
+    settings = resolve(profile, model, run, data)
+    folder = settings.run
+    print(f"Profile {settings.profile.name}, model {settings.model.name}, "
+          f"run folder {paths.shown(folder.root)}.", flush=True)  # fmt: skip
+    runner.run_notebooks(settings, _parameters(settings), lambda line: print(line, flush=True))
+    comparison = compare.read(folder.comparison)
+    header, rows = compare.table(comparison)
+    table = Table(title=f"{comparison.model} on {comparison.machine}; data: "
+                        f"{comparison.data_source}", title_justify="left")  # fmt: skip
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(comparison.verdict)
+    for what, path in (
+        ("executed notebooks", folder.notebooks),
+        ("figures", folder.figures),
+        ("comparison", folder.comparison),
+    ):
+        print(f"{what:20}{paths.shown(path)}")
+
+
+@app.command()
+def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Data = AUTO) -> None:
+    """Bring the model and the data to this machine, as configs/*.yaml expect them."""
+    from helpers import data as problems
+    from helpers import models
+
+    settings = resolve(profile, model, run, data)
+    folder = models.obtain(settings.model, settings.run.logs / "model.log")
+    facts = problems.prepare(settings)
+    print(f"The model lies in {paths.shown(folder)}; {facts.train} training and {facts.eval} "
+          f"held-out problems lie in {paths.shown(settings.run.data)}.")  # fmt: skip
+
+
+@app.command()
+def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
+    """Check this machine; exit code 1 if a check fails."""
+    from helpers import doctor as checks
+
+    found = checks.examine(resolve(profile, model, run))
+    table = Table("check", "", "finding", "what to do")
+    for check in found:
+        table.add_row(check.name, check.status, check.finding, check.remedy)
+    console.print(table)
+    raise typer.Exit(int(checks.failed(found)))
+
+
+def main() -> int:
+    """Run a command; a failure that readers can act on ends with its sentence and exit code 1."""
+    try:
+        app()
+    except TutorialError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Finished steps are kept; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Math10K, or generated problems in its schema: read, split as the article does, registered.
+
+The split is the article's: the first 90 % of the rows and the last 10 %, `random.seed(42)`, then a
+sample from the first for training and one from the second for evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from helpers import paths, process, steps, wordproblems
+from helpers.errors import TutorialError
+from helpers.files import refusals_explained, sha256_file, write_json
+from helpers.settings import Settings
+
+COLUMNS = ("instruction", "input", "output", "answer")
+MATH10K = "lmms-lab/Math10K"
+MATH10K_FILE = "data/train-00000-of-00001.parquet"
+GENERATED_ROWS = 10_000  # about what Math10K has
+SEED = 42
+TRAIN, EVAL = "math_train", "math_eval"
+# With more unusable rows than this share of a sample, something is wrong with the file.
+MOST_UNUSABLE = 0.02
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_LETTER = re.compile(r"[A-Z]")
+
+
+class DataFacts(BaseModel):
+    """What the run's data are; written as data/about.json and into every record."""
+
+    source: str
+    source_rows: int
+    source_sha256: str
+    train: int
+    eval: int
+    train_sha256: str
+    eval_sha256: str
+    unusable: list[str]  # one line a row that was sampled and cannot be used, and why
+
+
+def _download(log: Path) -> Path:
+    folder = paths.MODELS / "Math10K"
+    process.run(
+        [
+            str(Path(sys.executable).with_name("modelscope")),
+            *("download", "--dataset", MATH10K, MATH10K_FILE, "--local_dir", str(folder)),
+        ],
+        log,
+    )
+    return folder / MATH10K_FILE
+
+
+def _generate(file: Path) -> Path:
+    rows = wordproblems.generate(GENERATED_ROWS, SEED)
+    with refusals_explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(".part")
+        pq.write_table(pa.Table.from_pylist(rows), aside)
+        aside.replace(file)
+    return file
+
+
+def obtain(settings: Settings, say: Callable[[str], None] = print) -> tuple[str, Path]:
+    """Bring the problems to this machine; return what they are, in words, and the parquet file.
+
+    Math10K comes from ModelScope. Where ModelScope cannot be reached, generated problems take its
+    place and `say` is told so; the records name what was used.
+
+    Raises:
+        TutorialError: the named file is missing, or a download failed for another reason.
+    """
+    source = settings.profile.data.source
+    generated = ("generated word problems (seed 42)", settings.run.root / "source.parquet")
+    if source == "generated":
+        return generated[0], _generate(generated[1])
+    if source != "math10k":
+        file = Path(source)
+        if not file.is_file():
+            raise TutorialError(
+                f"There is no file {paths.shown(file)}: DATA= takes math10k, generated, or the "
+                "path of a parquet file."
+            )
+        return f"file {file.name}", file
+    existing = paths.MODELS / "Math10K" / MATH10K_FILE
+    if existing.is_file():
+        return f"Math10K (ModelScope, {MATH10K})", existing
+    try:
+        return f"Math10K (ModelScope, {MATH10K})", _download(settings.run.logs / "math10k.log")
+    except TutorialError as error:
+        if "could not be reached" not in error.message:
+            raise
+        say(
+            "WARNING: ModelScope could not be reached, so generated problems take Math10K's place. "
+            "They are easier: do not compare these figures with Math10K's."
+        )
+        return generated[0], _generate(generated[1])
+
+
+def read_table(file: Path) -> pa.Table:
+    """Return the four text columns of a parquet file.
+
+    Raises:
+        TutorialError: the file is no parquet file, lacks a column, or a column is not text.
+    """
+    try:
+        schema = pq.read_schema(file)
+        missing = [name for name in COLUMNS if name not in schema.names]
+        if missing:
+            raise TutorialError(
+                f"{paths.shown(file)} has no column {', '.join(missing)}: it must have the columns "
+                f"{', '.join(COLUMNS)}, and has {', '.join(schema.names)}."
+            )
+        for name in COLUMNS:
+            kind = schema.field(name).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise TutorialError(
+                    f"The column {name} of {paths.shown(file)} holds {kind}, and must hold text."
+                )
+        return pq.read_table(file, columns=list(COLUMNS))
+    except (pa.ArrowException, OSError) as error:
+        raise TutorialError(
+            f"{paths.shown(file)} cannot be read as parquet ({str(error).split('.')[0]}): the file "
+            "is damaged or not complete; delete it and run this again to fetch it anew."
+        ) from error
+
+
+def split_indices(rows: int, train: int, held_out: int) -> tuple[list[int], list[int]]:
+    """Return the row numbers of the training and the held-out sample: the article's split.
+
+    Args:
+        rows: how many rows the source has.
+        train: how many to draw from the first 90 %.
+        held_out: how many to draw from the last 10 %.
+
+    Raises:
+        TutorialError: the source has too few rows.
+    """
+    cut = int(rows * 0.9)
+    if train > cut or held_out > rows - cut:
+        raise TutorialError(
+            f"The data have {rows} rows, too few for {train} training and {held_out} held-out "
+            f"problems (at most {cut} and {rows - cut}): ask for fewer, or use a larger file."
+        )
+    draw = random.Random(SEED)
+    return draw.sample(range(cut), train), draw.sample(range(cut, rows), held_out)
+
+
+def unusable(row: dict[str, str | None]) -> str | None:
+    """Return why a row cannot be trained on or scored, or None if it can."""
+    for column in ("instruction", "output", "answer"):
+        if row[column] is None:
+            return f"no {column}"
+    if not str(row["instruction"]).strip():
+        return "empty instruction"
+    answer = str(row["answer"]).strip()
+    if not (_NUMBER.fullmatch(answer) or _LETTER.fullmatch(answer)):
+        return f"answer {answer[:20]!r} is neither a number nor a letter"
+    return None
+
+
+def to_alpaca(row: dict[str, str | None]) -> dict[str, str]:
+    """Return a row in Alpaca form: the worked steps, then the answer after "####"."""
+    return {
+        "instruction": row["instruction"] or "",
+        "input": row["input"] or "",
+        "output": f"{row['output']}\n#### {row['answer']}",
+    }
+
+
+def prepare(settings: Settings, say: Callable[[str], None] = print) -> DataFacts:
+    """Make the train and eval sets of a run and register them for LLaMA-Factory.
+
+    Writes math_train.json, math_eval.json, dataset_info.json and about.json into the run's data
+    folder, unless they are there and nothing they depend on has changed.
+
+    Raises:
+        TutorialError: the source is missing or damaged, too short, or has too many unusable rows.
+    """
+    source, file = obtain(settings, say)
+    source_sha256 = sha256_file(file)
+    wanted = settings.profile.data
+    folder = settings.run.data
+
+    def make() -> None:
+        table = read_table(file)
+        samples = split_indices(table.num_rows, wanted.train, wanted.eval)
+        rejected: list[str] = []
+        for name, indices in zip((TRAIN, EVAL), samples, strict=True):
+            rows = table.take(indices).to_pylist()
+            reasons = [unusable(row) for row in rows]
+            lines = [
+                f"row {index} ({name}): {reason}"
+                for index, reason in zip(indices, reasons, strict=True)
+                if reason
+            ]
+            if len(lines) > MOST_UNUSABLE * len(rows):
+                raise TutorialError(
+                    f"{len(lines)} of the {len(rows)} rows sampled for {name} cannot be used "
+                    f"(the first: {lines[0]}): check {paths.shown(file)}."
+                )
+            rejected += lines
+            usable = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
+            write_json(folder / f"{name}.json", [to_alpaca(row) for row in usable])
+        columns = {"prompt": "instruction", "query": "input", "response": "output"}
+        write_json(
+            folder / "dataset_info.json",
+            {name: {"file_name": f"{name}.json", "columns": columns} for name in (TRAIN, EVAL)},
+        )
+        facts = DataFacts(
+            source=source,
+            source_rows=table.num_rows,
+            source_sha256=source_sha256,
+            train=len(load(folder, TRAIN)),
+            eval=len(load(folder, EVAL)),
+            train_sha256=sha256_file(folder / f"{TRAIN}.json"),
+            eval_sha256=sha256_file(folder / f"{EVAL}.json"),
+            unusable=rejected,
+        )
+        write_json(folder / "about.json", facts.model_dump())
+
+    inputs = {"source": source_sha256, "train": wanted.train, "eval": wanted.eval, "seed": SEED}
+    steps.done_once(settings.run, "data", inputs, [folder], make, say)
+    return facts_of(settings.run)
+
+
+def load(folder: Path, name: str) -> list[dict[str, str]]:
+    """Return the examples of one prepared set, in Alpaca form."""
+    examples: list[dict[str, str]] = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    return examples
+
+
+def facts_of(run: paths.RunFolder) -> DataFacts:
+    """Return what the run's prepared data are.
+
+    Raises:
+        TutorialError: 02_data has not prepared them.
+    """
+    file = run.data / "about.json"
+    if not file.is_file():
+        raise TutorialError(
+            f"The data of run {run.name!r} are not prepared yet: run the notebook 02_data first."
+        )
+    return DataFacts.model_validate_json(file.read_text("utf-8"))
+
+
+def final_answer(output: str) -> str:
+    """Return what follows the last "####" of a text, its first line, or "" without one."""
+    _, mark, rest = output.rpartition("####")
+    lines = rest.strip().splitlines()
+    return lines[0].strip() if mark and lines else ""
+
+
+def kinds(examples: Sequence[dict[str, str]]) -> Counter[str]:
+    """Count the examples whose answer is a number and those whose answer is a letter."""
+    return Counter(
+        "letter" if _LETTER.fullmatch(final_answer(row["output"])) else "number" for row in examples
+    )

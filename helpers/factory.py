@@ -1,0 +1,64 @@
+"""One call of llamafactory-cli: its recipe on disk, its log, its progress, its memory."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import paths, process
+from helpers.memory import MemoryTrace, Sampler
+from helpers.progress import Display, read_trainer_log
+from helpers.recipe import Recipe, write
+from helpers.settings import Settings
+
+CLI = str(Path(sys.executable).with_name("llamafactory-cli"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call left besides its outputs."""
+
+    seconds: float  # wall time
+    memory: MemoryTrace
+    log: Path
+
+
+def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
+    """Run `llamafactory-cli COMMAND` with a recipe and show how it goes on.
+
+    Args:
+        command: train or export.
+        name: the step's name; its recipe goes to recipes/NAME.yaml, its log to logs/NAME.log.
+        recipe: complete, as helpers/recipe.py composes it.
+        settings: the run's settings; the profile decides which device is shown to the process.
+
+    Raises:
+        TutorialError: the call failed; the sentence gives cause and remedy.
+    """
+    run = settings.run
+    file = write(recipe, command, run.recipes / f"{name}.yaml")
+    log = run.logs / f"{name}.log"
+    trainer_log = paths.ROOT / str(recipe.get("output_dir", run.root)) / "trainer_log.jsonl"
+    device = settings.profile.device
+    sampler = Sampler(device)
+    batch = int(recipe.get("per_device_train_batch_size", 0))
+    samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
+    display = Display(log, trainer_log, samples_a_step, sampler.trace)
+    try:
+        seconds = process.run(
+            [CLI, command, paths.in_recipe(file)],
+            log,
+            env=process.environment(device, run.cache),
+            on_start=sampler.start,
+            on_tick=display.tick,
+        )
+    finally:
+        memory = sampler.stop()
+        display.close()
+    peaks = [
+        row["vram_allocated"] for row in read_trainer_log(trainer_log) if "vram_allocated" in row
+    ]
+    if peaks:
+        memory.allocator_peak_bytes = int(max(peaks) * 2**30)
+    return Call(seconds, memory, log)

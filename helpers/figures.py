@@ -1,0 +1,171 @@
+"""The figures: every one has a title, units, and labels that can be read."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers import paths
+from helpers.files import refusals_explained
+from helpers.records import Training
+
+# Blue and orange of Okabe and Ito's palette, which colour-blind readers can tell apart.
+COLOURS = {"base": "#7f7f7f", "lora": "#0072B2", "qlora": "#D55E00",
+           "lora_merged": "#56B4E9", "qlora_merged": "#E69F00"}  # fmt: skip
+LABELS = {"base": "base model", "lora": "LoRA", "qlora": "QLoRA",
+          "lora_merged": "LoRA, merged", "qlora_merged": "QLoRA, merged"}  # fmt: skip
+
+
+def _figure(panels: int, title: str, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.6 * panels, height), dpi=96, layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    return figure, list(axes)
+
+
+def _png(figure: Figure, dpi: int = 96) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, run: paths.RunFolder, name: str) -> Figure:
+    """Save a figure as figures/NAME.png of the run, and return it for the notebook to show."""
+    file = run.figures / f"{name}.png"
+    with refusals_explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=120)
+    return figure
+
+
+def live_curve(
+    losses: Sequence[tuple[int, float]], eval_losses: Sequence[tuple[int, float]], total: int
+) -> str:
+    """Return the loss curve so far as an HTML image; `total` is the number of optimizer steps."""
+    figure, (ax,) = _figure(1, "Loss so far", height=2.6)
+    for points, style, label in ((losses, "-", "training"), (eval_losses, "o", "held-out")):
+        if points:
+            ax.plot(*zip(*points, strict=True), style, label=label)
+    ax.set(xlabel="optimizer step", ylabel="loss", xlim=(0, max(total, 1)))
+    if ax.lines:
+        ax.legend(frameon=False)
+    encoded = base64.b64encode(_png(figure, 72)).decode()
+    return f'<img alt="loss so far" src="data:image/png;base64,{encoded}">'
+
+
+def _draw_losses(axes: Sequence[Axes], runs: dict[str, Training]) -> None:
+    for method, training in runs.items():
+        style = {"color": COLOURS[method], "label": LABELS[method]}
+        axes[0].plot([p.step for p in training.loss], [p.loss for p in training.loss], **style)
+        axes[1].plot(
+            [p.step for p in training.eval_loss],
+            [p.loss for p in training.eval_loss],
+            "o-",
+            **style,
+        )
+    axes[0].set(title="training", xlabel="optimizer step", ylabel="cross-entropy loss (nats/token)")
+    axes[1].set(title="held-out", xlabel="optimizer step", ylabel="cross-entropy loss (nats/token)")
+    for ax in axes[:2]:
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False)
+
+
+def _draw_memory(ax: Axes, runs: dict[str, Training]) -> None:
+    for method, training in runs.items():
+        trace = training.memory
+        ax.plot(
+            trace.seconds,
+            [used / 1e9 for used in trace.bytes_used],
+            color=COLOURS[method],
+            label=f"{LABELS[method]}, peak {trace.peak_bytes / 1e9:.2f} GB",
+        )
+        ax.set_title(trace.measure, fontsize=10)
+    ax.set(xlabel="seconds since the call began", ylabel="memory (GB = 10⁹ bytes)")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, loc="lower right")
+
+
+def training_curves(runs: dict[str, Training], title: str) -> Figure:
+    """Return training loss, held-out loss and memory over time, one colour a method.
+
+    Args:
+        runs: the trainings by method (lora, qlora).
+        title: the figure's title.
+    """
+    figure, axes = _figure(3, title)
+    _draw_losses(axes, runs)
+    _draw_memory(axes[2], runs)
+    return figure
+
+
+def _bars(ax: Axes, names: Sequence[str], values: Sequence[float], form: str, **style: Any) -> None:
+    bars = ax.bar(
+        [LABELS[name].replace(", ", ",\n") for name in names],
+        values,
+        color=[COLOURS[name] for name in names],
+        **style,
+    )
+    ax.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=9)
+    ax.grid(visible=False, axis="x")
+    ax.margins(y=0.15)
+
+
+def cost_bars(costs: dict[str, dict[str, float]], measure: str, title: str) -> Figure:
+    """Return three panels of bars: time of the call, samples a second, peak memory.
+
+    Args:
+        costs: by method: call_seconds, samples_per_second, peak_gb.
+        measure: what kind of memory was measured.
+        title: the figure's title.
+    """
+    figure, axes = _figure(3, title)
+    names = list(costs)
+    panels = (
+        ("call_seconds", "whole training call", "seconds", "{:.0f}"),
+        ("samples_per_second", "training speed", "samples per second", "{:.2f}"),
+        ("peak_gb", measure, "peak (GB = 10⁹ bytes)", "{:.2f}"),
+    )
+    for ax, (key, heading, unit, form) in zip(axes, panels, strict=True):
+        _bars(ax, names, [costs[name][key] for name in names], form)
+        ax.set_title(heading, fontsize=10)
+        ax.set_ylabel(unit)
+    return figure
+
+
+def accuracy_bars(
+    accuracy: dict[str, tuple[float, float, float]], problems: int, title: str
+) -> Figure:
+    """Return the share of held-out problems answered, with its 95 % interval, one bar a subject.
+
+    Args:
+        accuracy: by subject: share, lower and upper end of the interval, each 0 to 1.
+        problems: how many problems were put.
+        title: the figure's title.
+    """
+    figure, (ax,) = _figure(1, title, height=3.8)
+    figure.set_figwidth(7.5)
+    names = list(accuracy)
+    shares = [100 * accuracy[name][0] for name in names]
+    below = [100 * (accuracy[name][0] - accuracy[name][1]) for name in names]
+    above = [100 * (accuracy[name][2] - accuracy[name][0]) for name in names]
+    bars = ax.bar(
+        [LABELS[name].replace(", ", ",\n") for name in names],
+        shares,
+        color=[COLOURS[name] for name in names],
+        yerr=[below, above],
+        capsize=4,
+        ecolor="#333333",
+    )
+    labels = [f"{share:.0f} %" for share in shares]
+    ax.bar_label(bars, labels, label_type="center", fontsize=9, color="white")
+    ax.grid(visible=False, axis="x")
+    ax.set(ylabel=f"exact match (% of {problems} problems)", ylim=(0, 100))
+    return figure

@@ -1,0 +1,84 @@
+"""What this machine is, found without importing torch: it may be missing, broken, or slow."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from functools import cache
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel
+
+
+class Hardware(BaseModel):
+    """The machine, as it is written into every record."""
+
+    device: str  # npu, cuda or cpu: what training would run on
+    accelerators: list[str]  # one name a card, in the order of their ids
+    cpu: str
+    cores: int
+    memory_gb: float  # host memory, 10^9 bytes
+    system: str
+
+    def sentence(self) -> str:
+        """Return the machine in one line."""
+        cards = f"{len(self.accelerators)} x {self.accelerators[0]}, " if self.accelerators else ""
+        return f"{cards}{self.cpu}, {self.cores} cores, {self.memory_gb:.0f} GB of memory"
+
+
+def npu_device_files() -> list[Path]:
+    """Return the Ascend device files (/dev/davinci0, ...), in order."""
+    return sorted(Path("/dev").glob("davinci[0-9]*"))
+
+
+@cache
+def cuda_cards() -> tuple[str, ...]:
+    """Return the names of the CUDA cards that the driver shows."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return tuple(
+            str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)))
+            for i in range(pynvml.nvmlDeviceGetCount())
+        )
+    except pynvml.NVMLError:
+        return ()
+
+
+def detect_device() -> str:
+    """Return what training would run on here: "npu", "cuda" or "cpu"."""
+    if npu_device_files() or shutil.which("npu-smi"):
+        return "npu"
+    return "cuda" if cuda_cards() else "cpu"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use (containers and taskset narrow them)."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe() -> Hardware:
+    """Return a description of this machine."""
+    device = detect_device()
+    names = [f"Ascend NPU ({file.name})" for file in npu_device_files()]
+    return Hardware(
+        device=device,
+        accelerators=names if device == "npu" else list(cuda_cards()),
+        cpu=_cpu_name(),
+        cores=usable_cores(),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    )

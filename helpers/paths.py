@@ -1,0 +1,108 @@
+"""Where everything lies. No other module spells a folder's name."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.errors import TutorialError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+PROFILES = CONFIGS / "profiles"
+NOTEBOOKS = ROOT / "notebooks"
+# Both can lie on another disk (AutoDL's data disk, say): they are what takes room.
+RUNS = Path(os.environ.get("TUTORIAL_RUNS") or ROOT / "runs").resolve()
+MODELS = Path(os.environ.get("TUTORIAL_MODELS") or ROOT / "models").resolve()
+
+NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_compare")
+
+
+def shown(path: Path) -> str:
+    """Return `path` as readers see it: relative to the repository where it lies inside."""
+    path = path.resolve()
+    for base, prefix in ((ROOT, ""), (RUNS, "runs/"), (MODELS, "models/")):
+        if path.is_relative_to(base):
+            return prefix + path.relative_to(base).as_posix()
+    return str(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder `runs/NAME` of one run, and what lies where in it."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise TutorialError(
+                f"RUN={self.name!r} cannot name a folder: use letters, digits, '.', '_' and '-'."
+            )
+
+    @property
+    def root(self) -> Path:
+        return RUNS / self.name
+
+    @property
+    def data(self) -> Path:
+        """LLaMA-Factory's `dataset_dir`: the two sets and `dataset_info.json`."""
+        return self.root / "data"
+
+    @property
+    def results(self) -> Path:
+        """One record a method."""
+        return self.root / "results"
+
+    @property
+    def recipes(self) -> Path:
+        """What each call of llamafactory-cli really used, one YAML each."""
+        return self.root / "recipes"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def notebooks(self) -> Path:
+        """The executed notebooks of a headless run."""
+        return self.root / "notebooks"
+
+    @property
+    def steps(self) -> Path:
+        """Markers of finished steps (helpers/steps.py)."""
+        return self.root / "steps"
+
+    @property
+    def swanlab(self) -> Path:
+        return self.root / "swanlab"
+
+    @property
+    def cache(self) -> Path:
+        """What Hugging Face's libraries cache, kept off the system disk."""
+        return self.root / "cache"
+
+    @property
+    def comparison(self) -> Path:
+        return self.root / "comparison.json"
+
+    def adapter(self, method: str) -> Path:
+        return self.root / method
+
+    def merged(self, method: str) -> Path:
+        return self.root / f"{method}_merged"
+
+    def answers(self, subject: str) -> Path:
+        """LLaMA-Factory's predict output for one subject (base, lora, qlora_merged, ...)."""
+        return self.root / "answers" / subject
+
+
+def in_recipe(path: Path) -> str:
+    """Return `path` as a recipe spells it: relative to the repository, where commands start."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

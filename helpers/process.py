@@ -1,0 +1,144 @@
+"""Starting other programs: their environment, their log, and what becomes of a failure."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from helpers import faults, paths
+from helpers.errors import TutorialError
+from helpers.files import refusals_explained
+
+TAIL_LINES = 12
+_SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+
+
+def environment(device: str, cache: Path | None = None) -> dict[str, str]:
+    """Return the environment of a llamafactory-cli call on one device.
+
+    Args:
+        device: npu, cuda or cpu. One card is shown: with more, LLaMA-Factory would start torchrun
+            and train on all of them, which is another experiment.
+        cache: where Hugging Face's libraries may cache; None leaves their own choice.
+    """
+    env = dict(os.environ)
+    first = {
+        name: (env.get(name) or "0").split(",")[0]
+        for name in ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
+    }
+    env["CUDA_VISIBLE_DEVICES"] = first["CUDA_VISIBLE_DEVICES"] if device == "cuda" else ""
+    env["ASCEND_RT_VISIBLE_DEVICES"] = first["ASCEND_RT_VISIBLE_DEVICES"] if device == "npu" else ""
+    env["USE_MODELSCOPE_HUB"] = "1"
+    env["HF_HUB_OFFLINE"] = "1"  # models and data lie in folders: nothing asks a hub by accident
+    env["TOKENIZERS_PARALLELISM"] = "false"
+    env["PYTHONUNBUFFERED"] = "1"
+    if device != "cpu":
+        env["RECORD_VRAM"] = "1"  # LLaMA-Factory logs the allocator's peak
+    if cache is not None:
+        env["HF_DATASETS_CACHE"] = str(cache)
+    return env
+
+
+def redacted(text: str) -> str:
+    """Return `text` with the values of secret environment variables replaced."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and len(value) >= 6:
+            text = text.replace(value, f"<{name}>")
+    return text
+
+
+def tail(log: Path, lines: int = TAIL_LINES) -> str:
+    """Return the last lines of a log, progress bars reduced to their last state."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+    return redacted("\n".join([line for line in kept if line][-lines:]))
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all its children: politely, after five seconds by force."""
+    try:
+        family = [psutil.Process(process.pid)]
+        family += family[0].children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            member.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(family, timeout=5)
+    for member in alive:
+        member.kill()
+    process.wait()
+
+
+def run(
+    command: Sequence[str],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    on_start: Callable[[int], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
+    tick_seconds: float = 0.5,
+) -> float:
+    """Run a program from the repository's root until it ends; return its wall time in seconds.
+
+    Args:
+        command: the program and its arguments.
+        log: the file that takes what it prints; started anew.
+        env: its whole environment; None passes on this process's.
+        on_start: called once with the process id.
+        on_tick: called every `tick_seconds` while the program runs.
+
+    Raises:
+        TutorialError: the program is missing or failed; the sentence comes from helpers/faults.py
+            where the log shows a known fault.
+    """
+    start = time.monotonic()
+    with refusals_explained(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    with output:
+        try:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=paths.ROOT,
+                env=dict(env) if env is not None else None,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the child
+            )
+        except FileNotFoundError as error:
+            raise TutorialError(
+                f"{Path(command[0]).name} is not installed: run 'make setup' in the repository."
+            ) from error
+        try:
+            if on_start:
+                on_start(process.pid)
+            while True:
+                try:
+                    code = process.wait(timeout=tick_seconds if on_tick else None)
+                    break
+                except subprocess.TimeoutExpired:
+                    if on_tick:
+                        on_tick()
+        except BaseException:
+            end_tree(process)
+            raise
+    if code != 0:
+        name = " ".join(Path(part).name for part in command[:2])
+        text = log.read_text(encoding="utf-8", errors="replace")
+        raise TutorialError(faults.explain(text, name, code), log=log, tail=tail(log))
+    return time.monotonic() - start

@@ -1,0 +1,141 @@
+"""The records that a run leaves: one JSON a method, read back by the comparison."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from helpers import paths
+from helpers.answers import Answer
+from helpers.data import DataFacts
+from helpers.errors import TutorialError
+from helpers.files import write_bytes
+from helpers.hardware import Hardware
+from helpers.memory import MemoryTrace
+from helpers.recipe import Recipe
+
+PACKAGES = ("llamafactory", "transformers", "peft", "accelerate", "bitsandbytes", "torch",
+            "torch-npu", "swanlab", "modelscope")  # fmt: skip
+
+
+class LossPoint(BaseModel):
+    """A loss at an optimizer step: for training the mean since the last logged step."""
+
+    step: int
+    loss: float
+
+
+class Training(BaseModel):
+    """What one `llamafactory-cli train` call did."""
+
+    loss: list[LossPoint]
+    eval_loss: list[LossPoint]  # during training
+    final_eval_loss: float  # of the evaluation right after training
+    optimizer_steps: int
+    samples: int  # training examples seen
+    train_seconds: float  # the training loop, its evaluations included
+    call_seconds: float  # the whole call: imports, loading, training, the last evaluation
+    samples_per_second: float  # samples / train_seconds
+    memory: MemoryTrace
+    adapter_bytes: int
+    adapter_sha256: str
+
+
+class Answers(BaseModel):
+    """One subject's answers for the held-out problems."""
+
+    n: int
+    correct: int
+    correct_without_mark: int
+    seconds: float  # the whole predict call
+    items: list[Answer]
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n
+
+
+class Merge(BaseModel):
+    """What merging an adapter gave."""
+
+    seconds: float
+    bytes_on_disk: int
+    model_sha256: str
+    same_answer: int  # held-out problems with the same final answer as base + adapter
+    same_text: int  # ... with the same text to the letter
+    n: int
+
+
+class Record(BaseModel):
+    """Everything known of one subject: base, lora, qlora, lora_merged or qlora_merged."""
+
+    subject: str
+    profile: str
+    device: str
+    model: str
+    model_source: str
+    model_sha256: str
+    data: DataFacts
+    overrides: dict[str, Any]
+    recipes: dict[str, Recipe]  # by step: train, export, predict
+    versions: dict[str, str]
+    hardware: Hardware
+    training: Training | None = None
+    merge: Merge | None = None
+    answers: Answers
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of what decides the figures."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def file_of(run: paths.RunFolder, subject: str) -> Path:
+    """Return the file that holds a subject's record."""
+    return run.results / f"{subject}.json"
+
+
+def write(run: paths.RunFolder, record: Record) -> Path:
+    """Write a record into the run's results folder and return its file."""
+    file = file_of(run, record.subject)
+    write_bytes(file, (record.model_dump_json(indent=1) + "\n").encode())
+    return file
+
+
+_MADE_BY = {
+    "base": "03_lora",
+    "lora": "03_lora",
+    "qlora": "04_qlora",
+    "lora_merged": "05_merge",
+    "qlora_merged": "05_merge",
+}
+
+
+def read(run: paths.RunFolder, subject: str) -> Record:
+    """Return a subject's record.
+
+    Raises:
+        TutorialError: there is none yet, with the notebook that makes it, or it cannot be read.
+    """
+    file = file_of(run, subject)
+    if not file.is_file():
+        raise TutorialError(
+            f"Run {run.name!r} has no results for {subject} yet: run the notebook "
+            f"{_MADE_BY[subject]} first."
+        )
+    try:
+        return Record.model_validate_json(file.read_text("utf-8"))
+    except ValidationError as error:
+        raise TutorialError(
+            f"{paths.shown(file)} was written by another version of this tutorial: delete it and "
+            f"run the notebook {_MADE_BY[subject]} again."
+        ) from error

@@ -1,0 +1,110 @@
+"""Training with one method: llamafactory-cli train, and the facts of what it did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+
+from helpers import data, factory, models, recipe, records, steps
+from helpers.errors import TutorialError
+from helpers.files import refusals_explained, sha256_file, write_bytes
+from helpers.progress import read_trainer_log
+from helpers.records import LossPoint, Training
+from helpers.settings import Settings
+
+
+def _facts(method: str, settings: Settings, used: recipe.Recipe, call: factory.Call) -> Training:
+    """Read what a finished training left in its output folder."""
+    folder = settings.run.adapter(method)
+    rows = read_trainer_log(folder / "trainer_log.jsonl")
+    results = json.loads((folder / "all_results.json").read_text())
+    optimizer_steps = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+    samples = min(
+        optimizer_steps
+        * used["per_device_train_batch_size"]
+        * used.get("gradient_accumulation_steps", 1),
+        round(data.facts_of(settings.run).train * used["num_train_epochs"]),
+    )
+    adapter = folder / "adapter_model.safetensors"
+    evaluations = [
+        LossPoint(step=int(row["current_steps"]), loss=row["eval_loss"])
+        for row in rows
+        if "eval_loss" in row
+    ]
+    # The evaluation after training is logged as one more at the last step.
+    return Training(
+        loss=[
+            LossPoint(step=int(row["current_steps"]), loss=row["loss"])
+            for row in rows
+            if "loss" in row
+        ],
+        eval_loss=evaluations,
+        final_eval_loss=results["eval_loss"],
+        optimizer_steps=optimizer_steps,
+        samples=samples,
+        train_seconds=results["train_runtime"],
+        call_seconds=round(call.seconds, 2),
+        samples_per_second=round(samples / results["train_runtime"], 4),
+        memory=call.memory,
+        adapter_bytes=adapter.stat().st_size,
+        adapter_sha256=sha256_file(adapter),
+    )
+
+
+def train(method: str, settings: Settings, say: Callable[[str], None] = print) -> Training:
+    """Train an adapter, unless the run has one that was trained from the same inputs.
+
+    Args:
+        method: lora or qlora.
+        settings: the run's settings; the model and the data must be there.
+        say: takes the lines that tell what happens.
+
+    Returns:
+        The facts of the training.
+
+    Raises:
+        TutorialError: an input is missing (with the notebook that makes it), or training failed.
+    """
+    run = settings.run
+    facts = data.facts_of(run)
+    used = recipe.for_training(method, settings)
+    folder = run.adapter(method)
+    summary = folder / "training.json"
+    inputs = {
+        "recipe": recipe.without_places(used),
+        "model": models.sha256(settings.model.path),
+        "data": [facts.train_sha256, facts.eval_sha256],
+        "device": settings.profile.device,
+        "versions": records.versions(),
+    }
+
+    def action() -> None:
+        with refusals_explained(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        call = factory.call("train", method, used, settings)
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise TutorialError(
+                "The training ended without an adapter: look into its log.", log=call.log
+            )
+        trained = _facts(method, settings, used, call)
+        write_bytes(summary, trained.model_dump_json().encode())
+
+    steps.done_once(run, method, inputs, [folder], action, say)
+    return read(method, settings)
+
+
+def read(method: str, settings: Settings) -> Training:
+    """Return the facts of a finished training.
+
+    Raises:
+        TutorialError: it has not been done, with the notebook that does it.
+    """
+    file = settings.run.adapter(method) / "training.json"
+    if not file.is_file():
+        notebook = {"lora": "03_lora", "qlora": "04_qlora"}[method]
+        raise TutorialError(
+            f"Run {settings.run.name!r} has no {method} adapter yet: run the notebook {notebook} "
+            "first."
+        )
+    return Training.model_validate_json(file.read_text("utf-8"))
