@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from helpers.data import final_answer
 
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)")
-_DECORATION = " \t*$€£¥%()[]."
+_DECORATION = " \t*$€£¥%()[]"
 
 
 class Answer(BaseModel):
@@ -32,7 +32,7 @@ def canonical(answer: str) -> Decimal | str:
     "50.0", "$50" and " 50 " are the same number; "C", "(C)" and "C." the same letter. Anything
     else is itself, so that it equals nothing else.
     """
-    text = answer.strip().strip(_DECORATION)
+    text = answer.strip(_DECORATION).rstrip(".").strip(_DECORATION)
     try:
         number = Decimal(text.replace(",", ""))
     except InvalidOperation:

@@ -11,9 +11,16 @@ from scipy.stats import binomtest
 from helpers import paths, recipe, records
 from helpers.errors import TutorialError
 from helpers.files import write_bytes
-from helpers.records import Answers, Merge, Record, Training
+from helpers.records import Answers, Example, Merge, Record, Training
 
-SUBJECTS = ("base", "lora", "qlora", "lora_merged", "qlora_merged")
+LABELS = {
+    "base": "base model",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "lora_merged": "LoRA, merged",
+    "qlora_merged": "QLoRA, merged",
+}
+EXAMPLES = 5
 SIGNIFICANCE = 0.05
 # A saving or a slowdown below this share is within what two runs of one recipe differ.
 NOTEWORTHY = 0.05
@@ -57,6 +64,7 @@ class Comparison(BaseModel):
     training: dict[str, Training]
     merges: dict[str, Merge]
     paired: Paired
+    examples: list[Example]
     verdict: str
 
 
@@ -163,7 +171,7 @@ def compare(run: paths.RunFolder) -> Comparison:
         TutorialError: a record is missing (with the notebook that makes it), or the records were
             made under conditions that differ in more than the method.
     """
-    found = {subject: records.read(run, subject) for subject in SUBJECTS}
+    found = {subject: records.read(run, subject) for subject in LABELS}
     differences = _check_fair(found)
     lora, qlora = found["lora"], found["qlora"]
     assert lora.training is not None
@@ -186,6 +194,9 @@ def compare(run: paths.RunFolder) -> Comparison:
             subject: record.merge for subject, record in found.items() if record.merge is not None
         },
         paired=pair,
+        examples=records.examples(
+            {LABELS[name]: found[name].answers for name in ("base", "lora", "qlora")}, EXAMPLES
+        ),
         verdict=verdict(pair, lora.training, qlora.training),
     )
     write_bytes(run.comparison, (result.model_dump_json(indent=1) + "\n").encode())
@@ -216,7 +227,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     rows = []
     for subject, score in comparison.accuracy.items():
         row = [
-            subject.replace("_", ", "),
+            LABELS[subject],
             f"{score.correct}/{score.n} ({100 * score.low:.0f}-{100 * score.high:.0f} %)",
         ]
         training, merge = comparison.training.get(subject), comparison.merges.get(subject)

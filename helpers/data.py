@@ -266,3 +266,26 @@ def kinds(examples: Sequence[dict[str, str]]) -> Counter[str]:
     return Counter(
         "letter" if _LETTER.fullmatch(final_answer(row["output"])) else "number" for row in examples
     )
+
+
+def contradictions(examples: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the examples whose worked steps end in another number than their answer.
+
+    Only numeric answers are looked at; the last number of the steps counts as what they end in.
+    """
+    found = []
+    for row in examples:
+        steps_text, _, _ = row["output"].rpartition("####")
+        answer = final_answer(row["output"])
+        numbers = re.findall(r"-?\d[\d,]*\.?\d*", steps_text)
+        if not numbers or not _NUMBER.fullmatch(answer):
+            continue
+        if float(numbers[-1].replace(",", "")) != float(answer):
+            found.append(row)
+    return found
+
+
+def overlap(train: Sequence[dict[str, str]], held_out: Sequence[dict[str, str]]) -> int:
+    """Return how many held-out problems stand in the training set word for word."""
+    known = {row["instruction"] for row in train}
+    return sum(row["instruction"] in known for row in held_out)

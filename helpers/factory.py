@@ -49,7 +49,7 @@ def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
         seconds = process.run(
             [CLI, command, paths.in_recipe(file)],
             log,
-            env=process.environment(device, run.cache),
+            env=process.environment(device, run.cache, settings.profile.environment),
             on_start=sampler.start,
             on_tick=display.tick,
         )

@@ -21,15 +21,86 @@ class Fault:
 
 
 def _fault(name: str, pattern: str, sentence: str) -> Fault:
-    return Fault(name, re.compile(pattern), sentence)
+    return Fault(name, re.compile(pattern, re.MULTILINE), sentence)
 
 
-# The first match wins, so the causes stand before what they lead to.
+# The first match wins, so the causes stand before what they lead to: what breaks the import of
+# torch, then the driver, then what is written by hand, then what ends a run by itself. What a
+# healthy run can log as well (a refused connection, say) stands last.
 FAULTS = (
+    _fault(
+        "CANN missing",
+        r"lib(?:hccl|ascendcl)\.so: cannot open shared object file"
+        r"|Please check that the cann package is installed",
+        "CANN's libraries are not found: run 'source /usr/local/Ascend/ascend-toolkit/set_env.sh' "
+        "(from CANN 8.5 /usr/local/Ascend/cann/set_env.sh), or install CANN, and start this again "
+        "from that shell.",
+    ),
+    _fault(
+        "torch and torch_npu differ",
+        r"libtorch_npu\.so: undefined symbol",
+        "torch and torch_npu were made for different versions: run 'make setup', which installs "
+        "two that go together.",
+    ),
+    _fault(
+        "CUDA torch beside torch_npu",
+        r"Two accelerators cannot be used at the same time in PyTorch",
+        "A CUDA build of torch and torch_npu are in one environment: on an NPU host remove .venv "
+        "and run 'make setup', elsewhere run '.venv/bin/python -m uv pip uninstall torch-npu'.",
+    ),
+    _fault(
+        "NPU held elsewhere",
+        r"ret is -8020\b",
+        "The NPU is held by another container: stop that one, or ask for a card of your own.",
+    ),
+    _fault(
+        "NPU driver down",
+        r"drvRetCode=87\b|ErrCode=507899\b|error code is 507033\b"
+        r"|ret is -8005\b",
+        "The NPU's driver does not answer: check that 'npu-smi info' lists the card and that this "
+        "user may open /dev/davinci*, then restart the machine or rent another one.",
+    ),
+    _fault(
+        "torch_npu does not load",
+        r"Failed to load the backend extension: torch_npu",
+        "torch_npu is installed but does not load: on an NPU host source CANN's set_env.sh and run "
+        "'make doctor', elsewhere run '.venv/bin/python -m uv pip uninstall torch-npu'.",
+    ),
+    _fault(
+        "HCCL busy",
+        r"EJ0001\b|Failed to initialize the HCCP process",
+        "The NPU is still busy with the last training: wait ten seconds and run this again; if it "
+        "stays so, end the process that 'npu-smi info' shows.",
+    ),
+    _fault(
+        "forked subprocess",
+        r"Cannot re-initialize (?:NPU|CUDA) in forked subprocess",
+        "A process that already used the device was forked: set preprocessing_num_workers=1 and "
+        "dataloader_num_workers=0, restart the notebook's kernel and run this again.",
+    ),
     _fault(
         "unknown recipe key",
         r"Some keys are not used by the HfArgumentParser: \[([^\]]*)\]",
         "LLaMA-Factory does not know the recipe key {0}: correct or remove it.",
+    ),
+    _fault(
+        "unknown template",
+        r"ValueError: Template (\S+) does not exist",
+        "LLaMA-Factory has no chat template called {0}: correct template in the recipe or in the "
+        "override (Qwen2 and Qwen2.5 take qwen).",
+    ),
+    _fault(
+        "bitsandbytes missing",
+        r"No module named 'bitsandbytes'|quantization requires bitsandbytes"
+        r"|distribution was not found and is required[^\n]*\n[^\n]*bitsandbytes"
+        r"|No package metadata was found for [^\n]*bitsandbytes",
+        "bitsandbytes is not installed, and QLoRA needs it: run 'make setup'.",
+    ),
+    _fault(
+        "flash_attn: fa2",
+        r"flash_att[\s\S]{0,600}?'NoneType' object has no attribute 'to'",
+        "flash_attn: fa2 does not work with this version of transformers: remove flash_attn from "
+        "the recipe or the overrides.",
     ),
     _fault(
         "disk full",
@@ -38,17 +109,22 @@ FAULTS = (
         "again; finished steps are kept.",
     ),
     _fault(
-        "no network",
-        r"Temporary failure in name resolution|Name or service not known|Max retries exceeded"
-        r"|Connection refused|Network is unreachable|ConnectTimeout|Could not find a version that",
-        "The download failed because the site could not be reached: check the network and any "
-        "proxy settings (http_proxy, https_proxy), then run this again; it goes on where it was.",
+        "read-only",
+        r"Read-only file system|PermissionError: \[Errno 13\]",
+        "A file could not be written or opened because of its permissions: change them, or choose "
+        "other folders with TUTORIAL_RUNS=/folder and TUTORIAL_MODELS=/folder.",
     ),
     _fault(
         "wrong hash",
         r"THESE PACKAGES DO NOT MATCH THE HASHES|FileIntegrityError|integrity check failed",
         "A downloaded file is not the expected one (its hash differs): the download was damaged "
         "or the mirror is wrong; run this again, or choose another mirror.",
+    ),
+    _fault(
+        "damaged weights",
+        r"Error while deserializing header",
+        "A *.safetensors file is damaged, most often by a download that broke off: remove the "
+        "model's folder under models/ (or the adapter's under runs/) and run this again.",
     ),
     _fault(
         "NPU out of memory",
@@ -68,7 +144,40 @@ FAULTS = (
         "The machine ran out of memory: lower per_device_train_batch_size or cutoff_len, choose a "
         "smaller model, or close other programs.",
     ),
+    _fault(
+        "loss is not a number",
+        r"['\"](?:train_|eval_)?loss['\"]: ['\"]?-?(?:nan|inf)\b"
+        r"|probability tensor contains either `inf`, `nan`",
+        "The loss became NaN or infinite: lower learning_rate, keep bf16 (not fp16), and look for "
+        "damaged rows in the data.",
+    ),
+    _fault(
+        "port in use",
+        r"Address already in use|EADDRINUSE",
+        "The network port is in use by another program: end that one (an older training or "
+        "dashboard, say), or choose another port (MASTER_PORT for torchrun).",
+    ),
+    _fault(
+        "no network",
+        r"Temporary failure in name resolution|Name or service not known|Max retries exceeded"
+        r"|Connection refused|Network is unreachable|ConnectTimeout|ConnectionError: "
+        r"|Could not find a version that",
+        "The download failed because the site could not be reached: check the network and any "
+        "proxy settings (http_proxy, https_proxy), then run this again; it goes on where it was.",
+    ),
 )
+
+_CPU_FALLBACK = re.compile(
+    r"The operator '([^']+)' is not currently supported on the NPU backend and will fall back"
+)
+
+
+def cpu_fallbacks(text: str) -> list[str]:
+    """Return the operators that torch_npu says it runs on the CPU instead, each once.
+
+    Such a run goes well, but slowly: a warning, not a fault.
+    """
+    return list(dict.fromkeys(_CPU_FALLBACK.findall(text)))
 
 
 def recognise(text: str) -> str | None:

@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers import paths
+from helpers.compare import LABELS
 from helpers.files import refusals_explained
 from helpers.records import Training
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"base": "#7f7f7f", "lora": "#0072B2", "qlora": "#D55E00",
            "lora_merged": "#56B4E9", "qlora_merged": "#E69F00"}  # fmt: skip
-LABELS = {"base": "base model", "lora": "LoRA", "qlora": "QLoRA",
-          "lora_merged": "LoRA, merged", "qlora_merged": "QLoRA, merged"}  # fmt: skip
 
 
 def _figure(panels: int, title: str, height: float = 3.4) -> tuple[Figure, list[Axes]]:
@@ -63,7 +62,7 @@ def live_curve(
 
 def _draw_losses(axes: Sequence[Axes], runs: dict[str, Training]) -> None:
     for method, training in runs.items():
-        style = {"color": COLOURS[method], "label": LABELS[method]}
+        style: dict[str, Any] = {"color": COLOURS[method], "label": LABELS[method]}
         axes[0].plot([p.step for p in training.loss], [p.loss for p in training.loss], **style)
         axes[1].plot(
             [p.step for p in training.eval_loss],
@@ -168,4 +167,22 @@ def accuracy_bars(
     ax.bar_label(bars, labels, label_type="center", fontsize=9, color="white")
     ax.grid(visible=False, axis="x")
     ax.set(ylabel=f"exact match (% of {problems} problems)", ylim=(0, 100))
+    return figure
+
+
+def data_overview(sets: dict[str, list[dict[str, str]]], title: str) -> Figure:
+    """Return histograms of the length of problems and of worked solutions, in characters.
+
+    Args:
+        sets: examples in Alpaca form by the name of their set.
+        title: the figure's title.
+    """
+    figure, axes = _figure(2, title)
+    for ax, key, heading in zip(
+        axes, ("instruction", "output"), ("problem", "worked solution"), strict=True
+    ):
+        lengths = {name: [len(row[key]) for row in rows] for name, rows in sets.items()}
+        ax.hist(list(lengths.values()), bins=30, density=True, label=list(lengths))
+        ax.set(title=heading, xlabel="characters", ylabel="share of examples per character")
+        ax.legend(frameon=False)
     return figure

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from helpers import factory, models, prediction, recipe, records, steps, training
-from helpers.files import folder_aside, write_bytes
+from helpers.files import folder_aside
 from helpers.paths import in_recipe
 from helpers.records import Answers, Merge, Record
 from helpers.settings import Settings
@@ -40,7 +39,6 @@ def merge(method: str, settings: Settings, say: Callable[[str], None] = print) -
     before = records.read(run, method).answers
     used = recipe.for_export(method, settings)
     folder = run.merged(method)
-    timing = run.recipes / f"{subject}.seconds.json"
     inputs = {
         "recipe": recipe.without_places(used),
         "model": models.sha256(settings.model.path),
@@ -50,17 +48,14 @@ def merge(method: str, settings: Settings, say: Callable[[str], None] = print) -
 
     def action() -> None:
         with folder_aside(folder) as aside:
-            call = factory.call(
-                "export", subject, used | {"export_dir": in_recipe(aside)}, settings
-            )
+            factory.call("export", subject, used | {"export_dir": in_recipe(aside)}, settings)
         recipe.write(used, "export", run.recipes / f"{subject}.yaml")
-        write_bytes(timing, json.dumps(round(call.seconds, 2)).encode())
 
-    steps.done_once(run, subject, inputs, [folder, timing], action, say)
+    done = steps.done_once(run, subject, inputs, [folder], action, say)
     after = prediction.answer(subject, settings, say)
     same_answer, same_text = agreement(before, after)
     merged = Merge(
-        seconds=json.loads(timing.read_text()),
+        seconds=done.seconds,
         bytes_on_disk=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         model_sha256=models.sha256(folder),
         same_answer=same_answer,

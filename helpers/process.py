@@ -19,15 +19,18 @@ TAIL_LINES = 12
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
-def environment(device: str, cache: Path | None = None) -> dict[str, str]:
+def environment(
+    device: str, cache: Path | None = None, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the environment of a llamafactory-cli call on one device.
 
     Args:
         device: npu, cuda or cpu. One card is shown: with more, LLaMA-Factory would start torchrun
             and train on all of them, which is another experiment.
         cache: where Hugging Face's libraries may cache; None leaves their own choice.
+        extra: more variables, which give way to those that the reader has set.
     """
-    env = dict(os.environ)
+    env = dict(extra or {}) | dict(os.environ)
     first = {
         name: (env.get(name) or "0").split(",")[0]
         for name in ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")

@@ -137,9 +137,9 @@ class Display:
     def _show_live(self, line: str, state: State) -> None:
         from IPython.display import HTML, display
 
-        from helpers import figures
+        from helpers.figures import live_curve
 
-        picture = figures.live_curve(state.losses, state.eval_losses, state.total)
+        picture = live_curve(state.losses, state.eval_losses, state.total)
         content = HTML(f"<code>{line}</code><br>{picture}")
         if self._handle is None:
             self._handle = display(content, display_id=True)

@@ -58,6 +58,35 @@ class Answers(BaseModel):
         return self.correct / self.n
 
 
+class Example(BaseModel):
+    """One held-out problem with what several subjects wrote, by their names."""
+
+    problem: str
+    expected: str
+    answers: dict[str, tuple[str, bool]]  # text, and whether it is right
+
+
+def examples(answers: dict[str, Answers], count: int) -> list[Example]:
+    """Return the first problems with every subject's answer.
+
+    Args:
+        answers: the answers by the name to show.
+        count: how many problems.
+    """
+    first = next(iter(answers.values()))
+    return [
+        Example(
+            problem=item.problem,
+            expected=item.expected,
+            answers={
+                name: (found.items[index].text, found.items[index].correct)
+                for name, found in answers.items()
+            },
+        )
+        for index, item in enumerate(first.items[:count])
+    ]
+
+
 class Merge(BaseModel):
     """What merging an adapter gave."""
 

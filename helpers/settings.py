@@ -43,6 +43,7 @@ class Profile(BaseModel):
     data: DataSettings
     recipe: dict[str, Any] = {}
     predict: dict[str, Any] = {}
+    environment: dict[str, str] = {}  # of every llamafactory-cli call; the reader's own wins
 
     @property
     def device(self) -> str:

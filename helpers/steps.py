@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from helpers import paths
-from helpers.files import sha256_file, write_json
+from helpers.files import refusals_explained, sha256_file, write_json
 
 
 class _Output(BaseModel):
@@ -26,6 +28,15 @@ class _Marker(BaseModel):
     inputs: dict[str, Any]
     outputs: dict[str, _Output]
     finished: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a step came to be done."""
+
+    reused: bool
+    seconds: float
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -67,7 +78,7 @@ def done_once(
     outputs: Sequence[Path],
     action: Callable[[], None],
     say: Callable[[str], None] = print,
-) -> bool:
+) -> Done:
     """Do a step, unless it was done with the same inputs and its outputs are untouched.
 
     Args:
@@ -79,7 +90,10 @@ def done_once(
         say: takes one line on whether the step is re-used, and if not, why.
 
     Returns:
-        True if the step was re-used.
+        Whether the step was re-used, and how long the action took when it was done.
+
+    Raises:
+        TutorialError: the run folder cannot be written.
     """
     marker = run.steps / f"{name}.json"
     wanted = json.loads(json.dumps(inputs, default=str))
@@ -93,11 +107,14 @@ def done_once(
         ]
         if kept.inputs == wanted and not damaged:
             say(f"Re-using {name} from {kept.finished}: nothing it depends on has changed.")
-            return True
+            return Done(reused=True, seconds=kept.seconds)
         why = f"{damaged[0]} is missing or was altered" if damaged else ""
         say(f"Doing {name} again: {why or _what_changed(kept.inputs, wanted)}.")
-    marker.unlink(missing_ok=True)
+    with refusals_explained(marker):
+        marker.unlink(missing_ok=True)
+    begin = time.monotonic()
     action()
+    seconds = round(time.monotonic() - begin, 2)
     records = {}
     for path in _files(outputs):
         state = path.stat()
@@ -105,5 +122,6 @@ def done_once(
             size=state.st_size, modified_ns=state.st_mtime_ns, sha256=sha256_file(path)
         )
     finished = datetime.now().strftime("%Y-%m-%d %H:%M")
-    write_json(marker, _Marker(inputs=wanted, outputs=records, finished=finished).model_dump())
-    return False
+    done = _Marker(inputs=wanted, outputs=records, finished=finished, seconds=seconds)
+    write_json(marker, done.model_dump())
+    return Done(reused=False, seconds=seconds)

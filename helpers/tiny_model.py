@@ -52,7 +52,8 @@ def make(sizes: dict[str, int], target: Path) -> None:
         # Larger than usual: random logits differ enough for greedy answers to be reproducible.
         initializer_range=0.1,
     )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(target)
+    config.dtype = torch.bfloat16
+    Qwen2ForCausalLM._from_config(config).save_pretrained(target)
     fast.save_pretrained(target)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _world(
     nouns: str,
     boxes: str = "box/boxes, bag, basket, crate",
     places: str = "",
-    ranges: dict[str, Sequence[int]] | None = None,
+    ranges: dict[str, Any] | None = None,
     **lines: str,
 ) -> World:
     """Build a world whose `lines` go before those of `base`."""
@@ -675,7 +676,7 @@ class _Operation:
 
     fact: str
     role: str  # "start", "middle" or "end"
-    work: tuple[tuple[str, str, str, str], ...]
+    work: tuple[tuple[str, ...], ...]  # four words each
     ask: str
     unit: Noun | None  # what the result counts, where it is not what was counted so far
     draws: dict[str, _Draw]
@@ -784,8 +785,8 @@ _OPERATIONS = [
 ]
 for _way, (_work, _draws) in _COMPARISONS.items():
     _OPERATIONS += [
-        _operation(_way, "end", _work, "ask_compare", **_draws),
-        _operation(_way, "end", f"{_work}; together v + r", "together", **_draws),
+        _operation(_way, "end", _work, "ask_compare", None, **_draws),
+        _operation(_way, "end", f"{_work}; together v + r", "together", None, **_draws),
     ]
 
 
@@ -821,6 +822,7 @@ def _instruction(d: _Draft) -> str:
         opening.append(d.line(_COMPANY, {}))
     if rng.random() < 0.15:
         opening.append(d.line(_ASIDES, {"d": str(rng.randint(5, 11))}))
+    assert d.question is not None  # `_write` ends a draft with one
     *told, question = _tell_all(rng, [*opening, *facts, d.question])
     sentences, follow = told[: len(opening)], d.world.lines.get("next", _NEXT)
     for fact, clause in zip(facts, told[len(opening) :], strict=True):

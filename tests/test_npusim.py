@@ -294,10 +294,11 @@ assert torch.npu.max_memory_allocated() == 4096
 
 # What an operator does to its arguments besides writing values.
 tensor.resize_(2000)
-assert (tensor.sum().item() != 0, torch.npu.memory_allocated()) == (True, 4096 + 8192)
+assert tensor[:1000].tolist() == [1.0] * 1000
+assert torch.npu.memory_allocated() == 8192
 other = torch.empty(0, device="npu").set_(tensor)
 assert other.data_ptr() == tensor.data_ptr()
-tensor.t_() if tensor.dim() == 2 else tensor.unsqueeze_(0)
+tensor.unsqueeze_(0)
 assert tensor.shape == (1, 2000)
 
 # Moving a model to the device keeps its parameters, and so their ties.
@@ -342,7 +343,7 @@ def test_the_device_counts_shares_and_refuses() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("visible", "count"), [("0,1", 2), ("1", 1), ("1,0", 0), ("", 0)])
+@pytest.mark.parametrize(("visible", "count"), [("0,1", 2), ("1,0", 0), ("", 0)])
 def test_visible_devices_are_counted_as_torch_npu_does(visible: str, count: int) -> None:
     done = python(
         "import torch; print(torch.npu.device_count(), torch.npu.is_available())",

@@ -1,4 +1,4 @@
-"""A test-only stand-in for Huawei's torch_npu: an ``npu`` device made of host memory and CPU kernels.
+"""A test-only stand-in for Huawei's torch_npu: an ``npu`` device of host memory and CPU kernels.
 
 Put the folder above this one on PYTHONPATH and every library that looks for an Ascend finds this
 one. It says nothing about an Ascend's speed, precision or operators; README.md has the details.

@@ -1,0 +1,90 @@
+"""The checks that close each notebook: statements that hold, or one sentence on why they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from helpers.errors import TutorialError
+from helpers.records import Answers, Merge, Training
+
+Check = tuple[str, bool, str]  # statement, whether it holds, the figures behind it
+
+# The evaluation after training repeats the last one during it: the same weights, the same data.
+# bitsandbytes 0.49 and 0.50 damaged the 4-bit weights in between (1.89 became 16.29).
+EVAL_TOLERANCE = 0.005
+# Merging rounds base + adapter to bfloat16 once more, so a few greedy answers may turn; more than
+# this share would mean another model. The tolerance is set in tests/test_checks.py's measurements.
+MERGED_AGREEMENT = 0.8
+
+
+def conclude(checks: Iterable[Check]) -> None:
+    """Print one line for each check that holds.
+
+    The lines hold no figures, so that they are the same on every machine and profile.
+
+    Raises:
+        TutorialError: a check does not hold; the sentence names all of them with their figures.
+    """
+    failed = []
+    for statement, holds, figures in checks:
+        if holds:
+            print(f"OK: {statement}")
+        else:
+            failed.append(f"{statement}: {figures}")
+    if failed:
+        raise TutorialError(
+            f"Not as it should be: {'; '.join(failed)}. Do not trust the figures of this run "
+            "before the cause is found."
+        )
+
+
+def of_training(training: Training, before: Answers, after: Answers) -> list[Check]:
+    """Return the checks that a training did what it says.
+
+    Args:
+        training: its facts.
+        before: the base model's answers.
+        after: the answers of base model + adapter.
+    """
+    losses = [point.loss for point in training.loss + training.eval_loss]
+    sane = all(math.isfinite(loss) and loss > 0 for loss in losses) and len(training.loss) > 1
+    during = training.eval_loss[-1] if training.eval_loss else None
+    quarter = max(1, len(training.loss) // 4)
+    first = sum(point.loss for point in training.loss[:quarter]) / quarter
+    last = sum(point.loss for point in training.loss[-quarter:]) / quarter
+    changed = sum(a.text != b.text for a, b in zip(before.items, after.items, strict=True))
+    checks = [
+        ("all losses are finite and above zero", sane, f"{losses}"),
+        ("the training loss fell", last < first, f"from {first:.3f} to {last:.3f}"),
+        ("training changed the answers", changed > 0, f"{changed} of {after.n} differ"),
+        ("memory was sampled while it ran", training.memory.peak_bytes > 0, "no samples"),
+    ]
+    if during is not None and during.step == training.optimizer_steps:
+        same = math.isclose(during.loss, training.final_eval_loss, rel_tol=EVAL_TOLERANCE)
+        checks.append(
+            (
+                "the evaluation after training equals the last one during it",
+                same,
+                f"{during.loss:.4f} during, {training.final_eval_loss:.4f} after",
+            )
+        )
+    return checks
+
+
+def of_merge(name: str, merge: Merge, least: float = MERGED_AGREEMENT) -> list[Check]:
+    """Return the check that a merged model answers as base + adapter did.
+
+    Args:
+        name: the merged model, as readers know it.
+        merge: what merging gave.
+        least: the least share of problems with the same final answer, 0 to 1.
+    """
+    return [
+        (
+            f"{name} answers as base + adapter did",
+            merge.same_answer >= least * merge.n,
+            f"the same final answer on {merge.same_answer} of {merge.n} problems, "
+            f"at least {least:.0%} expected",
+        )
+    ]

@@ -1,0 +1,845 @@
+"""The doctor: is everything here that a run needs, and what to do about what is not.
+
+Nothing in this process imports torch, which may be missing or die on import (a broken torch_npu
+takes `import torch` down with it). One child process does, and reports what it sees.
+
+Where figures and version tables come from is said beside them; the Ascend ones are from public
+material (Ascend/pytorch's COMPATIBILITY.md, users' reports), none was taken on an NPU.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ValidationError
+
+from helpers import faults, hardware, npu_smi, paths, process
+from helpers.settings import Settings
+
+GB = 1e9
+
+
+class Status(StrEnum):
+    """How a check ended. Only FAIL keeps a run from working."""
+
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's list; `remedy` is one sentence, empty where nothing is to do."""
+
+    name: str
+    status: Status
+    finding: str
+    remedy: str = ""
+
+
+def _ok(name: str, finding: str) -> Check:
+    return Check(name, Status.OK, finding)
+
+
+def _warn(name: str, finding: str, remedy: str) -> Check:
+    return Check(name, Status.WARN, finding, remedy)
+
+
+def _fail(name: str, finding: str, remedy: str) -> Check:
+    return Check(name, Status.FAIL, finding, remedy)
+
+
+def failed(checks: list[Check]) -> bool:
+    """Return whether a check found something that keeps a run from working."""
+    return any(check.status is Status.FAIL for check in checks)
+
+
+# ---- the probe: the only process that imports torch ----------------------------------------------
+
+PROBE_SECONDS = 300  # a cold start from a network disk is slow; a hung driver never ends
+
+# NF4 with blocks of 64 leaves a relative error (root mean square) of 0.092 on normal weights, FP4
+# one of 0.122 [measured with bitsandbytes 0.48.2]; a kernel that mixes weights up, one above 1.
+NF4_ERROR_BOUND = 0.10
+
+
+class Probe(BaseModel):
+    """What the child process saw. Bytes where not said otherwise; None is "not known"."""
+
+    torch: str | None = None
+    torch_npu: str | None = None
+    cann: str | None = None  # torch.version.cann
+    cards: int | None = None  # visible ones
+    name: str | None = None
+    bf16: bool | None = None
+    free: int | None = None
+    total: int | None = None
+    nf4_error: float | None = None
+    device_fault: str = ""  # why the device could not be asked
+    nf4_fault: str = ""  # why NF4 did not work
+    output: str = ""  # what the child printed besides
+
+
+def _see_device(torch: Any, device: str, seen: Probe) -> None:
+    """Fill in what torch says about the first visible card."""
+    module = getattr(torch, device)
+    seen.cards = module.device_count() if module.is_available() else 0
+    if seen.cards:
+        seen.name = module.get_device_name(0)
+        seen.bf16 = module.is_bf16_supported()
+        seen.free, seen.total = module.mem_get_info(0)
+
+
+def _nf4_error(torch: Any, device: str) -> float:
+    """Quantise weights to NF4 on the device and back; return the relative error."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(256, 1024, generator=generator).to(torch.bfloat16)
+    packed, state = quantize_4bit(weights.to(device), blocksize=64, quant_type="nf4")
+    back = dequantize_4bit(packed, state).cpu().float()
+    return float((back - weights.float()).norm() / weights.float().norm())
+
+
+def look(device: str) -> None:
+    """Print a Probe of this Python and `device` as JSON: the child process's whole work.
+
+    A line is printed after each stage, because the next one may take the process down; the last
+    line counts.
+    """
+    seen = Probe()
+    import torch  # dies here if torch_npu is broken; the parent reads why from stderr
+
+    seen.torch = torch.__version__
+    seen.cann = getattr(torch.version, "cann", None)
+    seen.torch_npu = installed("torch-npu")
+    print(seen.model_dump_json(), flush=True)
+    if device != "cpu":
+        try:
+            _see_device(torch, device, seen)
+        except Exception:
+            seen.device_fault = traceback.format_exc()
+        print(seen.model_dump_json(), flush=True)
+    if device == "cpu" or seen.cards:
+        try:
+            seen.nf4_error = _nf4_error(torch, device)
+        except Exception:
+            seen.nf4_fault = traceback.format_exc()
+    print(seen.model_dump_json(), flush=True)
+
+
+def _read_probe(printed: bytes) -> Probe:
+    """Return the last Probe among the printed lines; an empty one if there is none."""
+    for line in reversed(printed.splitlines()):
+        try:
+            return Probe.model_validate_json(line)
+        except ValidationError:
+            continue  # libraries print on import, too
+    return Probe()
+
+
+def probe(device: str) -> Probe:
+    """Return what a child process sees of torch and `device` ("npu", "cuda" or "cpu").
+
+    Never raises: a child that dies or hangs leaves what it saw until then, and its last words.
+    """
+    # Not process.run: that one raises with the sentence, and here a failure is a finding beside
+    # others. And stdout has to stay apart from stderr.
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "helpers.doctor", device],
+            cwd=paths.ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        seen = _read_probe(error.stdout or b"")
+        seen.output = f"TimeoutError: importing torch took more than {PROBE_SECONDS} s"
+        return seen
+    seen = _read_probe(done.stdout)
+    seen.output = done.stderr.decode(errors="replace")
+    if done.returncode < 0:
+        seen.output += f"\nRuntimeError: ended by signal {-done.returncode}"
+    return seen
+
+
+def _fault(text: str) -> tuple[str, str]:
+    """Return a finding and a remedy for what a program printed when it failed."""
+    lines = [line.strip() for line in process.redacted(text).splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b.*:", line)]
+    finding = (errors or lines or ["it ended without a word"])[-1]
+    remedy = faults.recognise(text) or (
+        "Look this message up in the project's README, or make the environment anew with "
+        "'rm -rf .venv' and 'make setup'."
+    )
+    return finding[:300], remedy
+
+
+# ---- Python and packages -------------------------------------------------------------------------
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "llamafactory",
+    "bitsandbytes",
+    "modelscope",
+    "swanlab",
+)
+LOCK = paths.ROOT / "requirements.lock"
+NPU_LOCK = paths.ROOT / "requirements-npu.lock"
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Return the versions that a lock pins, by package."""
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text("utf-8"), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in found}
+
+
+def installed(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_python() -> Check:
+    """The lock and pyproject.toml are for Python 3.11."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return _ok("Python", version)
+    return _fail(
+        "Python",
+        f"{version}, and the lock is for 3.11",
+        "Install Python 3.11, remove .venv and run 'make setup PYTHON=/path/to/python3.11'.",
+    )
+
+
+def check_packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -> list[Check]:
+    """Compare installed versions with the lock: one line for all that agree, one for each other.
+
+    Args:
+        pinned: the version each package is pinned at.
+        found: the version each package is installed at, or None.
+    """
+    checks = []
+    agreeing = []
+    for package, version in found.items():
+        wanted = pinned.get(package, "")
+        if version is None:
+            checks.append(
+                _fail(package, "not installed", f"Run 'make setup': it installs {wanted}.")
+            )
+        elif version.split("+")[0] == wanted:  # "+cpu" and the like name a build, not a version
+            agreeing.append(f"{package} {version}")
+        elif package == "bitsandbytes" and (0, 49) <= _release(version)[:2] <= (0, 50):
+            checks.append(
+                _fail(
+                    package,
+                    f"{version} damages 4-bit weights on CPUs with AVX512-BF16 when a checkpoint "
+                    "is saved",
+                    f"Run 'make setup' to get {wanted}.",
+                )
+            )
+        else:
+            checks.append(
+                _warn(
+                    package,
+                    f"{version}, and the lock has {wanted}",
+                    "Run 'make setup' to get the version that this was tested with.",
+                )
+            )
+    if agreeing:
+        checks.insert(0, _ok("packages", ", ".join(agreeing)))
+    return checks
+
+
+def check_deepspeed() -> Check:
+    """DeepSpeed is not used here, and the article found that it breaks training on an NPU."""
+    version = installed("deepspeed")
+    if version is None:
+        return _ok("deepspeed", "not installed, as it should be")
+    return _warn(
+        "deepspeed",
+        f"{version} is installed; it is not used, and it has been seen to break training on NPUs",
+        "Run '.venv/bin/python -m uv pip uninstall deepspeed'.",
+    )
+
+
+def check_swanlab() -> Check:
+    """SwanLab logs to its cloud if a key is set, else to local files. The key is never shown."""
+    if os.environ.get("SWANLAB_API_KEY"):
+        return _ok("SwanLab", "cloud: SWANLAB_API_KEY is set")
+    return _ok("SwanLab", "local mode: no key is set and none is needed")
+
+
+# ---- torch and the device ------------------------------------------------------------------------
+
+
+def check_torch(seen: Probe) -> Check:
+    """Can torch be imported at all."""
+    if seen.torch is None:
+        return _fail("import torch", *_fault(seen.output))
+    beside = f", torch_npu {seen.torch_npu}" if seen.torch_npu else ""
+    return _ok("import torch", f"torch {seen.torch}{beside}")
+
+
+_NO_CARD = {
+    "npu": "Correct what the checks above found (driver, CANN, set_env.sh, torch_npu, "
+    "ASCEND_RT_VISIBLE_DEVICES), or use PROFILE=cpu.",
+    "cuda": "Make sure that nvidia-smi shows a card and that CUDA_VISIBLE_DEVICES names one, or "
+    "use PROFILE=cpu.",
+}
+
+
+def check_device(device: str, seen: Probe) -> Check:
+    """Does torch see the device that the profile trains on."""
+    name = f"{device.upper()} in torch"
+    if seen.cards is None:
+        return _fail(name, *_fault(seen.device_fault or seen.output))
+    if seen.cards == 0:
+        known = faults.recognise(seen.output)
+        return _fail(name, "torch sees no card", known or _NO_CARD[device])
+    if seen.device_fault:
+        return _fail(name, *_fault(seen.device_fault))
+    if seen.cards > 1:
+        return _ok(name, f"{seen.cards} cards are visible, and only the first is used: {seen.name}")
+    return _ok(name, seen.name or "one card")
+
+
+def check_bf16(seen: Probe) -> Check:
+    """The recipes compute in bf16."""
+    if seen.bf16:
+        return _ok("bf16", "supported")
+    return _fail(
+        "bf16",
+        "this card does not support it",
+        "Use a card that does (Ascend 910B, NVIDIA Ampere or later), or train in fp16 with the "
+        "overrides bf16=false fp16=true.",
+    )
+
+
+def check_nf4(device: str, seen: Probe) -> Check:
+    """Does bitsandbytes quantise to 4 bits and back on the device that QLoRA trains on."""
+    name = "4-bit (NF4) round trip"
+    if seen.nf4_error is None:
+        return _fail(name, *_fault(seen.nf4_fault or seen.output))
+    # Written so that NaN fails as well.
+    if not seen.nf4_error <= NF4_ERROR_BOUND:
+        return _fail(
+            name,
+            f"relative error {seen.nf4_error:.3f} on {device}, more than {NF4_ERROR_BOUND}",
+            "Do not trust QLoRA here: run 'make setup' to get the pinned bitsandbytes, and report "
+            "this with the versions above.",
+        )
+    fallen = faults.cpu_fallbacks(seen.output)
+    if fallen:
+        return _warn(
+            name,
+            f"{', '.join(fallen)} fell back from the NPU to the CPU, which is slow",
+            "Install the CANN and torch_npu versions that the README names.",
+        )
+    return _ok(name, f"relative error {seen.nf4_error:.3f} on {device} (at most {NF4_ERROR_BOUND})")
+
+
+def check_device_memory(needed: float | None, seen: Probe, holders: str) -> Check:
+    """Is there free memory on the card.
+
+    Args:
+        needed: bytes that training needs at the least, or None if that is not known.
+        holders: which processes hold memory, as a phrase; empty if none or not known.
+    """
+    name = "free device memory"
+    if seen.free is None or seen.total is None:
+        return _warn(name, "not known", "Correct what the checks above found, and run this again.")
+    finding = f"{seen.free / GB:.1f} of {seen.total / GB:.1f} GB"
+    if holders:
+        return _warn(
+            name, f"{finding}; held by {holders}", "End those processes, or wait for them."
+        )
+    if needed is not None and seen.free < needed:
+        return _warn(
+            name,
+            f"{finding}, and LoRA needs {needed / GB:.1f} GB or more",
+            "Choose a smaller model with MODEL=, free the card, or train with QLoRA only.",
+        )
+    return _ok(name, finding)
+
+
+def check_visible_devices(value: str | None) -> Check:
+    """ASCEND_RT_VISIBLE_DEVICES: torch_npu sees no card unless it ascends strictly."""
+    name = "ASCEND_RT_VISIBLE_DEVICES"
+    if value is None:
+        return _ok(name, "not set: every card is visible")
+    numbers = [part.strip() for part in value.split(",")]
+    if all(re.fullmatch(r"[0-9]+", number) for number in numbers):
+        order = [int(number) for number in numbers]
+        if order == sorted(set(order)):
+            return _ok(name, value)
+    return _fail(
+        name,
+        f"{value!r} is not a list of ascending numbers, so torch_npu sees no card",
+        "Run 'export ASCEND_RT_VISIBLE_DEVICES=0' (or 'unset ASCEND_RT_VISIBLE_DEVICES') and "
+        "start JupyterLab again from that shell.",
+    )
+
+
+# ---- driver, CANN, torch_npu ---------------------------------------------------------------------
+
+# CANN -> the torch_npu versions that go with it: Ascend/pytorch, COMPATIBILITY.md (2026-08).
+COMPATIBLE = {
+    "9.1.0": ("2.12.0", "2.11.0", "2.10.0", "2.10.0.post2", "2.10.0.post4", "2.9.0.post3",
+              "2.9.0.post6", "2.7.1.post5", "2.7.1.post8"),
+    "9.0.0": ("2.9.0.post2", "2.8.0.post4", "2.7.1.post4"),
+    "8.5.0": ("2.9.0", "2.8.0.post2", "2.7.1.post2", "2.6.0.post5"),
+    "8.3.RC1": ("2.8.0", "2.7.1", "2.6.0.post3", "2.1.0.post17"),
+    "8.2.RC1": ("2.6.0", "2.5.1.post1", "2.1.0.post13"),
+    "8.1.RC1": ("2.5.1", "2.4.0.post4", "2.3.1.post6", "2.1.0.post12"),
+    "8.0.0": ("2.4.0.post2", "2.3.1.post4", "2.1.0.post10"),
+    "8.0.RC1": ("2.2.0", "2.1.0.post4"),
+}  # fmt: skip
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version that matter between torch and torch_npu: (2, 10, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def check_driver(root: Path, answer: npu_smi.Info | Exception) -> Check:
+    """The Ascend driver: its version file, and whether npu-smi answers.
+
+    Args:
+        root: the root of the file system.
+        answer: what npu_smi.query returned or raised.
+    """
+    name = "Ascend driver"
+    try:
+        text = (root / "usr/local/Ascend/driver/version.info").read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    match = re.search(r"^Version\s*=\s*(\S+)", text, re.MULTILINE)
+    if isinstance(answer, npu_smi.Info):
+        ill = [f"NPU {card.npu_id}: {card.health}" for card in answer.cards if card.health != "OK"]
+        cards = f"{len(answer.cards)} x {answer.cards[0].name or 'unnamed NPU'}"
+        finding = f"{match[1] if match else answer.version}; npu-smi shows {cards}"
+        if ill:
+            return _warn(
+                name,
+                f"{finding}; health: {', '.join(ill)}",
+                "Look the fault up with 'npu-smi info -t health -i ID', or rent another machine.",
+            )
+        return _ok(name, finding)
+    if isinstance(answer, FileNotFoundError):
+        if match:
+            return _warn(
+                name,
+                f"{match[1]}, but there is no npu-smi",
+                "Add the folder of npu-smi (often /usr/local/bin or /usr/local/sbin) to PATH.",
+            )
+        return _fail(
+            name,
+            "no driver and no npu-smi",
+            "Rent a machine with an Ascend NPU and an Ascend image, or use PROFILE=cuda or cpu.",
+        )
+    if isinstance(answer, subprocess.TimeoutExpired):
+        return _fail(
+            name,
+            f"npu-smi did not answer within {answer.timeout:.0f} s",
+            "The driver hangs: restart the machine, and if that does not help rent another one.",
+        )
+    output = getattr(answer, "output", "")
+    known = faults.recognise(output)
+    if known:
+        return _fail(name, _fault(output)[0], known)
+    return _warn(
+        name,
+        f"npu-smi's answer cannot be read ({answer})",
+        "Look at 'npu-smi info' yourself: free memory and its holders are not checked here.",
+    )
+
+
+def _cann_version(folder: Path) -> str | None:
+    """Return the version of the CANN in a folder, from its install info or its version.cfg."""
+    for file in sorted(folder.glob("*-linux/ascend_toolkit_install.info")):
+        match = re.search(r"^version\s*=\s*(\S+)", file.read_text("utf-8", "replace"), re.M)
+        if match:
+            return match[1]
+    for file in (folder / "version.cfg", *sorted(folder.glob("*/version.cfg"))):
+        if file.is_file():
+            text = file.read_text("utf-8", "replace")
+            # toolkit_running_version=[7.5.0.1.129:8.0.0]
+            match = re.search(r"^toolkit_\w*version=\[(?:[^\]]*:)?([^:\]]+)\]", text, re.M)
+            match = match or re.search(r"=\[(?:[^\]]*:)?([^:\]]+)\]", text)
+            if match:
+                return match[1]
+    match = re.fullmatch(r"cann-(\d.*)", folder.resolve().name)
+    return match[1] if match else None
+
+
+def cann_installations(root: Path) -> dict[Path, str]:
+    """Return the CANN folders on this machine and their versions, the one in use first.
+
+    Args:
+        root: the root of the file system.
+    """
+    ascend = root / "usr/local/Ascend"
+    folders = [ascend / "cann", *sorted(ascend.glob("cann-*"), reverse=True)]
+    folders.append(ascend / "ascend-toolkit/latest")
+    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    if home:
+        folders.insert(0, Path(home))
+    found: dict[Path, str] = {}
+    for folder in folders:
+        version = _cann_version(folder) if folder.is_dir() else None
+        if version and folder.resolve() not in {known.resolve() for known in found}:
+            found[folder] = version
+    return found
+
+
+def _set_env_script(root: Path) -> Path | None:
+    """Return the set_env.sh to source, of either layout."""
+    ascend = root / "usr/local/Ascend"
+    scripts = [ascend / "cann/set_env.sh", ascend / "ascend-toolkit/set_env.sh"]
+    scripts += sorted(ascend.glob("cann-*/set_env.sh"), reverse=True)
+    return next((script for script in scripts if script.is_file()), None)
+
+
+def check_cann(root: Path) -> Check:
+    """Is CANN there."""
+    found = cann_installations(root)
+    if found:
+        return _ok("CANN", ", ".join(f"{version} ({path})" for path, version in found.items()))
+    return _fail(
+        "CANN",
+        "not found under /usr/local/Ascend",
+        "Choose an image that has CANN, or install the CANN toolkit and its kernels for this chip.",
+    )
+
+
+def check_set_env(root: Path) -> Check:
+    """Was CANN's set_env.sh sourced in the shell that started this."""
+    name = "set_env.sh"
+    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    script = _set_env_script(root) or "/usr/local/Ascend/ascend-toolkit/set_env.sh"
+    remedy = (
+        f"Run 'source {script}' and start this again from that shell; JupyterLab has to be "
+        "restarted, too (the line fits into ~/.bashrc)."
+    )
+    if not home:
+        return _fail(name, "not sourced: ASCEND_HOME_PATH is not set", remedy)
+    if not Path(home).is_dir():
+        return _fail(name, f"ASCEND_HOME_PATH={home} does not exist", remedy)
+    return _ok(name, f"sourced: ASCEND_HOME_PATH={home}")
+
+
+def check_compatibility(
+    torch: str | None, torch_npu: str | None, cann: str | None, pinned: str
+) -> Check:
+    """Do torch, torch_npu and CANN go together.
+
+    Args:
+        torch: the installed version, or None.
+        torch_npu: the installed version, or None.
+        cann: the version of the CANN in use, or None.
+        pinned: the torch_npu version of the lock.
+    """
+    name = "torch, torch_npu, CANN"
+    if torch_npu is None:
+        return _fail(name, "torch_npu is not installed", f"Run 'make setup': it adds {pinned}.")
+    together = f"torch {torch}, torch_npu {torch_npu}, CANN {cann or 'unknown'}"
+    if torch is None or _release(torch) != _release(torch_npu):
+        return _fail(
+            name,
+            f"{together}: torch and torch_npu differ",
+            "Run 'make setup': it installs the two versions that go together.",
+        )
+    if cann is None:
+        return _warn(name, together, "Find out CANN's version and compare it with the README's.")
+    listed = COMPATIBLE.get(cann.upper())
+    if listed is None:
+        return _warn(
+            name,
+            f"{together}: this CANN is not in the table of tested versions",
+            "Compare the versions with COMPATIBILITY.md of github.com/Ascend/pytorch.",
+        )
+    public = torch_npu.split("+")[0]
+    if public in listed:
+        return _ok(name, f"{together}: they go together")
+    wanted = [known for known, versions in COMPATIBLE.items() if public in versions]
+    remedy = f"Use an image with CANN {' or '.join(wanted) or '9.1.0'}, which goes with it."
+    if _release(public) in {_release(version) for version in listed}:
+        return _warn(name, f"{together}: another post release is listed for this CANN", remedy)
+    return _fail(name, f"{together}: they do not go together", remedy)
+
+
+def _holders(answer: npu_smi.Info | Exception) -> str:
+    """Return who holds memory of the card in use, as a phrase."""
+    if not isinstance(answer, npu_smi.Info):
+        return ""
+    try:
+        card = npu_smi.card_in_use(answer)
+    except npu_smi.UnreadableOutput:
+        return ""  # the check of ASCEND_RT_VISIBLE_DEVICES says what is wrong
+    return ", ".join(
+        f"process {held.pid}{f' ({held.name})' if held.name else ''} with {held.memory_mb} MB"
+        for held in answer.processes
+        if (held.npu_id, held.chip_id) == (card.npu_id, card.chip_id)
+    )
+
+
+def _ask_npu_smi() -> npu_smi.Info | Exception:
+    """Return what npu-smi shows, or what kept it from showing it."""
+    try:
+        return npu_smi.query()
+    except (FileNotFoundError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired) as error:
+        return error
+
+
+def _npu_checks(root: Path, seen: Probe) -> tuple[list[Check], str]:
+    """Return what there is to say about an Ascend host below torch, and who holds the card."""
+    answer = _ask_npu_smi()
+    cann = next(iter(cann_installations(root).values()), seen.cann)
+    checks = [
+        check_driver(root, answer),
+        check_cann(root),
+        check_set_env(root),
+        check_compatibility(
+            seen.torch or installed("torch"),
+            seen.torch_npu or installed("torch-npu"),
+            cann,
+            pins(NPU_LOCK).get("torch-npu", ""),
+        ),
+        check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),
+    ]
+    return checks, _holders(answer)
+
+
+# ---- memory, disks, network ----------------------------------------------------------------------
+
+# Beside two merged models: adapters, checkpoints with optimizer state, caches, logs.
+SPARE_BYTES = 0.3 * GB
+# Python with torch and LLaMA-Factory, resident [seen with the tiny model: 1.1 GB].
+PROGRAM_BYTES = 1.5 * GB
+
+
+def weights_bytes(settings: Settings) -> float | None:
+    """Return what the model's 16-bit weights take, in bytes; None if nothing says so.
+
+    From the catalogue, else from the files if the model lies in its folder already.
+    """
+    model = settings.model
+    if model.weights_gb is not None:
+        return model.weights_gb * GB
+    files = list(model.path.glob("*.safetensors")) if model.path.is_dir() else []
+    return float(sum(file.stat().st_size for file in files)) or None
+
+
+def _available_memory(root: Path) -> int:
+    """Return the memory that can still be taken, in bytes: the machine's, or the container's."""
+    available = psutil.virtual_memory().available
+    group = root / "sys/fs/cgroup"
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left = int((group / limit).read_text()) - int((group / used).read_text())
+        except (OSError, ValueError):  # another cgroup version, or "max": no limit
+            continue
+        available = min(available, left)
+    return available
+
+
+def check_memory(settings: Settings, root: Path) -> Check:
+    """Is there host memory: to train in on a CPU, to load and merge in otherwise."""
+    name = "memory"
+    available = _available_memory(root)
+    finding = f"{available / GB:.1f} GB free"
+    weights = weights_bytes(settings)
+    if weights is None:
+        return _ok(name, f"{finding}; what {settings.model.name} needs is not known")
+    # [an estimate] Merging holds the weights twice for a moment; training on a CPU adds gradients
+    # and activations of about the weights' size again.
+    copies = 3 if settings.profile.device == "cpu" else 2
+    needed = copies * weights + PROGRAM_BYTES
+    if available >= needed:
+        return _ok(name, f"{finding}, about {needed / GB:.1f} GB needed")
+    return _warn(
+        name,
+        f"{finding}, and {settings.model.name} needs about {needed / GB:.1f} GB",
+        "Close other programs, or choose a smaller model with MODEL=.",
+    )
+
+
+def _existing(path: Path) -> Path:
+    """Return the folder itself or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _lacking(settings: Settings, weights: float) -> dict[Path, float]:
+    """Return how many bytes a run has still to write under MODELS and under RUNS."""
+    model = settings.model
+    there = model.folder or any(model.path.glob("*.safetensors"))
+    merged = [settings.run.merged(method) for method in ("lora", "qlora")]
+    missing = sum(not any(folder.glob("*.safetensors")) for folder in merged)
+    return {
+        paths.MODELS: 0.0 if there else weights,
+        paths.RUNS: missing * weights + 0.1 * weights + SPARE_BYTES,
+    }
+
+
+def check_disks(settings: Settings) -> list[Check]:
+    """Is there room where models and runs lie, and may they be written; one line a disk."""
+    weights = weights_bytes(settings)
+    needs = _lacking(settings, weights or 0.0)
+    disks: dict[int, list[Path]] = {}
+    for folder in needs:
+        disks.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+    checks = []
+    for folders in disks.values():
+        name = "disk for " + " and ".join(paths.shown(folder).rstrip("/") for folder in folders)
+        place = _existing(folders[0])
+        free = shutil.disk_usage(place).free
+        needed = sum(needs[folder] for folder in folders)
+        finding = f"{free / GB:.1f} GB free"
+        locked = [folder for folder in folders if not os.access(_existing(folder), os.W_OK)]
+        remedy = (
+            "Make room (old runs lie in runs/, models in models/), or set TUTORIAL_MODELS and "
+            "TUTORIAL_RUNS to folders on another disk."
+        )
+        if locked:
+            checks.append(
+                _fail(
+                    name,
+                    f"{paths.shown(locked[0])} cannot be written",
+                    "Change its permissions, or set TUTORIAL_MODELS and TUTORIAL_RUNS to folders "
+                    "that can be written.",
+                )
+            )
+        elif free < needed:
+            checks.append(_fail(name, f"{finding}, {needed / GB:.1f} GB needed", remedy))
+        elif weights is None:
+            checks.append(
+                _warn(
+                    name,
+                    f"{finding}; the size of {settings.model.name} is not known",
+                    "Make sure that three times the size of its weights is free.",
+                )
+            )
+        else:
+            checks.append(_ok(name, f"{finding}, {needed / GB:.1f} GB needed"))
+    return checks
+
+
+def check_data_disk(root: Path) -> Check | None:
+    """On AutoDL (None elsewhere): do models and runs lie on the data disk.
+
+    Its system disk holds 30 GB, which conda and one 7B model fill.
+    """
+    name = "AutoDL data disk"
+    disk = root / "root/autodl-tmp"
+    if not disk.is_dir():
+        return None
+    if not os.path.ismount(disk):
+        return _warn(
+            name,
+            "/root/autodl-tmp is not mounted, so it lies on the 30 GB system disk",
+            "Restart the machine from AutoDL's console, or ask its support for the data disk.",
+        )
+    others = (disk, root / "root/autodl-fs")
+    astray = [
+        folder
+        for folder in (paths.MODELS, paths.RUNS)
+        if not any(folder.is_relative_to(other.resolve()) for other in others)
+    ]
+    if astray:
+        return _warn(
+            name,
+            f"{' and '.join(str(folder) for folder in astray)} would lie on the 30 GB system disk",
+            "Run 'export TUTORIAL_MODELS=/root/autodl-tmp/models "
+            "TUTORIAL_RUNS=/root/autodl-tmp/runs', or clone the repository into /root/autodl-tmp.",
+        )
+    return _ok(name, "models and runs lie on it")
+
+
+def check_proxy(settings: Settings) -> Check | None:
+    """AutoDL's network_turbo sets a proxy that ModelScope is better reached without.
+
+    None where nothing comes from ModelScope, or no proxy is set. A proxy's address may hold a
+    password and is not shown.
+    """
+    names = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy")]
+    set_ones = sorted(name for name in names if os.environ[name])
+    hub = settings.model.modelscope or settings.profile.data.source == "math10k"
+    if not hub or not set_ones:
+        return None
+    return _warn(
+        "proxy",
+        f"{', '.join(set_ones)} set, perhaps by network_turbo, which slows ModelScope down",
+        f"Run 'unset {' '.join(set_ones)}' before downloading from ModelScope, unless this is "
+        "the only way out of your network.",
+    )
+
+
+# ---- all of it -----------------------------------------------------------------------------------
+
+
+def _only_warn(check: Check) -> Check:
+    """Return a check of something that this run does not use: what it finds is no failure."""
+    return replace(check, status=Status.WARN) if check.status is Status.FAIL else check
+
+
+def examine(
+    settings: Settings,
+    *,
+    root: Path = Path("/"),
+    probe: Callable[[str], Probe] = probe,
+) -> list[Check]:
+    """Check this machine for a run and return what was found, causes before consequences.
+
+    It starts one Python process that imports torch, which takes most of the time (5 to 15 s).
+
+    Args:
+        settings: the run's settings; its profile's device decides what must be there.
+        root: the root of the file system (tests give a made-up one).
+        probe: looks at torch and the device (tests give made-up answers).
+    """
+    device = settings.profile.device
+    seen = probe(device)
+    versions = {package: installed(package) for package in PACKAGES}
+    checks = [check_python(), *check_packages(pins(LOCK), versions), check_deepspeed()]
+    holders = ""
+    if device == "npu" or hardware.detect_device() == "npu":
+        below, holders = _npu_checks(root, seen)
+        checks += below if device == "npu" else [_only_warn(check) for check in below]
+    checks.append(check_torch(seen))
+    if device != "cpu" and seen.torch:
+        checks.append(check_device(device, seen))
+        if seen.cards:
+            weights = weights_bytes(settings)
+            checks.append(check_bf16(seen))
+            checks.append(check_device_memory(weights and 1.25 * weights + 2 * GB, seen, holders))
+    if seen.torch and (device == "cpu" or seen.cards):
+        checks.append(check_nf4(device, seen))
+    checks += [check_memory(settings, root), *check_disks(settings)]
+    checks += [found for found in (check_data_disk(root), check_proxy(settings)) if found]
+    checks.append(check_swanlab())
+    return checks
+
+
+if __name__ == "__main__":
+    look(sys.argv[1])

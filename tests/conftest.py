@@ -1,0 +1,102 @@
+"""Fixtures shared by the tests: a run folder of their own, small records to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import answers, data, hardware, paths, records, settings
+from helpers.memory import MemoryTrace
+
+SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the runs and the models of a test into a folder of its own."""
+    for variable in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES"):
+        monkeypatch.delenv(f"TUTORIAL_{variable}", raising=False)
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def smoke(runs: Path) -> settings.Settings:
+    """The smoke profile, in a run folder of its own."""
+    return settings.resolve("smoke", run="test")
+
+
+@pytest.fixture
+def real_rows() -> Path:
+    """3,260 real rows of Math10K; skipped where they are not at hand."""
+    if not SHARED_DATA.is_file():
+        pytest.skip("real rows are not at hand: ../shared/data is not part of the project")
+    return SHARED_DATA
+
+
+def make_answers(correct: list[bool], prefix: str = "") -> records.Answers:
+    """Return answers to len(correct) problems, right or wrong as told."""
+    items = [
+        answers.score(f"problem {i}", "so it is\n#### 7.0", f"{prefix}\n#### {7 if right else 8}")
+        for i, right in enumerate(correct)
+    ]
+    right = sum(correct)
+    return records.Answers(
+        n=len(items), correct=right, correct_without_mark=right, seconds=1.0, items=items
+    )
+
+
+def make_training(**changes: object) -> records.Training:
+    """Return the facts of a training in which all is well, with some of them changed."""
+    points = [records.LossPoint(step=i, loss=2.0 / i) for i in range(1, 9)]
+    facts: dict[str, object] = {
+        "loss": points,
+        "eval_loss": [records.LossPoint(step=8, loss=0.5)],
+        "final_eval_loss": 0.5,
+        "optimizer_steps": 8,
+        "samples": 64,
+        "train_seconds": 10.0,
+        "call_seconds": 20.0,
+        "samples_per_second": 6.4,
+        "memory": MemoryTrace(measure="memory", seconds=[0.5], bytes_used=[10**9]),
+        "adapter_bytes": 10,
+        "adapter_sha256": "0",
+    }
+    return records.Training.model_validate(facts | changes)
+
+
+@pytest.fixture
+def make_record() -> Callable[..., records.Record]:
+    """Return a function that makes a record, with some of its facts changed."""
+
+    def make(subject: str, **changes: object) -> records.Record:
+        recipe = {"lora_rank": 8, "learning_rate": 1e-4}
+        if subject == "qlora":
+            recipe |= {"quantization_bit": 4, "quantization_method": "bnb"}
+        facts: dict[str, object] = {
+            "subject": subject,
+            "profile": "smoke",
+            "device": "cpu",
+            "model": "tiny",
+            "model_source": "test",
+            "model_sha256": "1",
+            "data": data.DataFacts(
+                source="test", source_rows=10, source_sha256="2", train=6, eval=4,
+                train_sha256="3", eval_sha256="4", unusable=[],
+            ),
+            "overrides": {},
+            "recipes": {"train": recipe} if subject in ("lora", "qlora") else {},
+            "versions": {"torch": "2.10.0"},
+            "hardware": hardware.describe(),
+            "training": make_training() if subject in ("lora", "qlora") else None,
+            "merge": records.Merge(
+                seconds=1, bytes_on_disk=2, model_sha256="5", same_answer=4, same_text=4, n=4
+            ) if subject.endswith("_merged") else None,
+            "answers": make_answers([subject != "base", True, False, False]),
+        }  # fmt: skip
+        return records.Record.model_validate(facts | changes)
+
+    return make
