@@ -1,5 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Both set up .venv from the lock first.
 #   PROFILE=smoke|cpu|cuda|npu   MODEL=catalogue name, ModelScope id or folder   RUN=name of the run
+#   DATA=math10k|generated|file  OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,8 +20,10 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export TUTORIAL_PROFILE := $(PROFILE)
 export TUTORIAL_MODEL := $(MODEL)
 export TUTORIAL_RUN := $(RUN)
+export TUTORIAL_DATA := $(DATA)
+export TUTORIAL_OVERRIDES := $(OVERRIDES)
 
-.PHONY: help setup run test lab doctor lint lock clean
+.PHONY: help setup run test data notebooks lab doctor lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +47,15 @@ run: $(READY)  ## run the six notebooks and print the comparison
 
 test: $(READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
 	$(BIN)/python -m pytest
+	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
+	  $(BIN)/python -m pytest --nbval notebooks
+
+data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them
+	@$(BIN)/python -m helpers data
+
+notebooks: $(READY)  ## run the notebooks in place, to commit their outputs
+	TUTORIAL_HEADLESS=1 $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks

@@ -10,6 +10,7 @@ Neither figure is an Ascend's: they compare two ways to do the same work on one 
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -99,19 +100,36 @@ def machine(device: str) -> dict[str, Any]:
     return found | {package: version(package) for package in PACKAGES}
 
 
+def keep_memory() -> None:
+    """Let this process keep the memory it frees, as an accelerator's caching allocator does.
+
+    Otherwise glibc returns every large block to the system, and much of what is measured is the
+    system handing out fresh pages (M_MMAP_MAX and M_TRIM_THRESHOLD of mallopt(3)).
+    """
+    libc = ctypes.CDLL("libc.so.6")
+    if not (libc.mallopt(-4, 0) and libc.mallopt(-1, 2**31 - 1)):
+        raise SystemExit("This C library has no mallopt: run without --keep-memory.")
+
+
 # ---- kernels ------------------------------------------------------------------------------------
 
 
 def seconds(call: Callable[[], Any], device: str) -> float:
-    """Wall-clock time of one call, the device's queue emptied before and after."""
+    """One call's processor time on a CPU, on CUDA the wall-clock time until its queue is empty.
+
+    With one thread the two are the same on an idle machine; on a shared one, processor time leaves
+    out the turns that other processes took.
+    """
     import torch
 
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device == "cpu":
+        begin = time.process_time()
+        call()
+        return time.process_time() - begin
+    torch.cuda.synchronize()
     begin = time.perf_counter()
     call()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - begin
 
 
@@ -292,14 +310,15 @@ def child(backend: str, steps: int, tokens: int, checkpointing: bool, model_dir:
     batch = torch.randint(0, model.config.vocab_size, (2, tokens // 2)).to("npu:0")
     torch.npu.reset_peak_memory_stats()
     times, losses = [], []
+    # One thread at a time works: processor time, so that other processes do not count.
     for _ in range(steps + 1):
-        begin = time.perf_counter()
+        begin = time.process_time()
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     found = {"load_s": load, "step_s": times[1:], "losses": losses}
     print(json.dumps(found | {"peak_bytes": torch.npu.max_memory_allocated()}))
 
@@ -375,13 +394,14 @@ def measure_step(
     rows = {backend: summary(runs) for backend, runs in found.items()}
     for row in rows.values():
         row["times_lora"] = row["step_s"] / rows["lora"]["step_s"]
-    same = found["qlora ours"][0]["losses"] == found["qlora default"][0]["losses"]
+    losses = [run["losses"] for name in ("qlora ours", "qlora default") for run in found[name]]
     settings = {"tokens": tokens, "checkpointing": checkpointing, "steps": steps, "rounds": rounds}
     return {
         "machine": machine("cpu") | {"threads": 1, "device": "simulated NPU, not an Ascend"},
         "model": "Qwen2, hidden size 1024, 8 layers, random weights",
         **settings,
-        "same_losses_with_either_backend": same,
+        "same_losses_with_either_backend": all(one == losses[0] for one in losses),
+        "qlora_losses": losses,
         "rows": rows,
     }
 
@@ -401,7 +421,9 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def step_table(results: dict[str, Any]) -> Table:
     """One line a way of training."""
-    table = Table(title="Training steps on the simulated NPU (never an Ascend's speed)")
+    table = Table(
+        title="Training steps, processor time, on the simulated NPU (never an Ascend's speed)"
+    )
     for column in ("", "step s", "spread", "times LoRA", "load s", "peak MB"):
         table.add_column(column)
     for name, row in results["rows"].items():
@@ -424,13 +446,18 @@ def write(results: dict[str, Any], path: Path) -> None:
 
 @app.command()
 def kernels(
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu", repeats: int = 7
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    repeats: int = 7,
+    keep: Annotated[
+        bool, typer.Option("--keep-memory", help="Do not return freed memory to the system")
+    ] = False,
 ) -> None:
-    """Compare the kernels and write benchmarks/results/dequant_4bit[_cuda].json."""
+    """Compare the kernels and write benchmarks/results/dequant_4bit[_cuda][_kept].json."""
     sys.path.insert(0, str(ROOT))
-    dtypes = ("bfloat16", "float32")
-    results = measure_kernels(device, repeats, dtypes)
-    suffix = "" if device == "cpu" else f"_{device}"
+    if keep:
+        keep_memory()
+    results = measure_kernels(device, repeats) | {"keeps_memory": keep}
+    suffix = ("" if device == "cpu" else f"_{device}") + ("_kept" if keep else "")
     write(results, RESULTS / f"dequant_4bit{suffix}.json")
     Console(width=140).print(kernel_table(results))
 

@@ -54,7 +54,9 @@ def _download(log: Path) -> Path:
     process.run(
         [
             str(Path(sys.executable).with_name("modelscope")),
-            *("download", "--dataset", MATH10K, MATH10K_FILE, "--local_dir", str(folder)),
+            *("download", MATH10K, "--repo-type", "dataset", "--local-dir", str(folder)),
+            # Files named one by one come without a check of their SHA-256; a listing has it.
+            *("--include", MATH10K_FILE),
         ],
         log,
     )

@@ -26,6 +26,7 @@ import psutil
 from pydantic import BaseModel, ValidationError
 
 from helpers import faults, hardware, npu_smi, paths, process
+from helpers.errors import TutorialError
 from helpers.settings import Settings
 
 GB = 1e9
@@ -182,8 +183,8 @@ def _fault(text: str) -> tuple[str, str]:
     errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b.*:", line)]
     finding = (errors or lines or ["it ended without a word"])[-1]
     remedy = faults.recognise(text) or (
-        "Look this message up in the project's README, or make the environment anew with "
-        "'rm -rf .venv' and 'make setup'."
+        "Make the environment anew with 'rm -rf .venv' and 'make setup', and if that does not "
+        "help report this message with your versions."
     )
     return finding[:300], remedy
 
@@ -204,8 +205,16 @@ NPU_LOCK = paths.ROOT / "requirements-npu.lock"
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Return the versions that a lock pins, by package."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text("utf-8"), re.MULTILINE)
+    """Return the versions that a lock pins, by package.
+
+    Raises:
+        TutorialError: there is no such file.
+    """
+    try:
+        text = lock.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise TutorialError(f"{paths.shown(lock)} is missing: restore it with git.") from error
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
     return {name.lower().replace("_", "-"): version for name, version in found}
 
 
@@ -356,25 +365,29 @@ def check_nf4(device: str, seen: Probe) -> Check:
     return _ok(name, f"relative error {seen.nf4_error:.3f} on {device} (at most {NF4_ERROR_BOUND})")
 
 
-def check_device_memory(needed: float | None, seen: Probe, holders: str) -> Check:
+def check_device_memory(
+    free: int | None, total: int | None, needed: float | None, holders: str = ""
+) -> Check:
     """Is there free memory on the card.
 
     Args:
+        free: bytes, or None if that is not known.
+        total: bytes, likewise.
         needed: bytes that training needs at the least, or None if that is not known.
         holders: which processes hold memory, as a phrase; empty if none or not known.
     """
     name = "free device memory"
-    if seen.free is None or seen.total is None:
+    if free is None or total is None:
         return _warn(name, "not known", "Correct what the checks above found, and run this again.")
-    finding = f"{seen.free / GB:.1f} of {seen.total / GB:.1f} GB"
+    finding = f"{free / GB:.1f} of {total / GB:.1f} GB"
     if holders:
         return _warn(
             name, f"{finding}; held by {holders}", "End those processes, or wait for them."
         )
-    if needed is not None and seen.free < needed:
+    if needed is not None and free < needed:
         return _warn(
             name,
-            f"{finding}, and LoRA needs {needed / GB:.1f} GB or more",
+            f"{finding}, and LoRA needs about {needed / GB:.1f} GB",
             "Choose a smaller model with MODEL=, free the card, or train with QLoRA only.",
         )
     return _ok(name, finding)
@@ -534,10 +547,12 @@ def check_set_env(root: Path) -> Check:
     """Was CANN's set_env.sh sourced in the shell that started this."""
     name = "set_env.sh"
     home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
-    script = _set_env_script(root) or "/usr/local/Ascend/ascend-toolkit/set_env.sh"
+    script = _set_env_script(root)
     remedy = (
-        f"Run 'source {script}' and start this again from that shell; JupyterLab has to be "
-        "restarted, too (the line fits into ~/.bashrc)."
+        f"Run 'source {script}' and start this again, JupyterLab included, from that shell (the "
+        "line fits into ~/.bashrc)."
+        if script
+        else "Install CANN, source its set_env.sh and start this again from that shell."
     )
     if not home:
         return _fail(name, "not sourced: ASCEND_HOME_PATH is not set", remedy)
@@ -586,19 +601,38 @@ def check_compatibility(
     return _fail(name, f"{together}: they do not go together", remedy)
 
 
-def _holders(answer: npu_smi.Info | Exception) -> str:
-    """Return who holds memory of the card in use, as a phrase."""
-    if not isinstance(answer, npu_smi.Info):
-        return ""
+def _card_in_use(answer: npu_smi.Info | Exception) -> npu_smi.Card | None:
+    """Return the card that training would use, or None if npu-smi does not show it."""
+    if isinstance(answer, Exception):
+        return None
     try:
-        card = npu_smi.card_in_use(answer)
+        return npu_smi.card_in_use(answer)
     except npu_smi.UnreadableOutput:
-        return ""  # the check of ASCEND_RT_VISIBLE_DEVICES says what is wrong
+        return None  # the check of ASCEND_RT_VISIBLE_DEVICES says what is wrong
+
+
+def _holders(info: npu_smi.Info, card: npu_smi.Card) -> str:
+    """Return who holds memory of a card, as a phrase."""
     return ", ".join(
         f"process {held.pid}{f' ({held.name})' if held.name else ''} with {held.memory_mb} MB"
-        for held in answer.processes
+        for held in info.processes
         if (held.npu_id, held.chip_id) == (card.npu_id, card.chip_id)
     )
+
+
+def _npu_memory_check(seen: Probe, answer: npu_smi.Info | Exception, needed: float | None) -> Check:
+    """Return the check of an NPU's memory: torch's figures, else npu-smi's, and its holders.
+
+    A card that is full keeps torch from asking it, which is when the holders matter most.
+    """
+    free, total, holders = seen.free, seen.total, ""
+    card = _card_in_use(answer)
+    if card and isinstance(answer, npu_smi.Info):
+        holders = _holders(answer, card)
+        if free is None and card.hbm_used_mb is not None and card.hbm_total_mb is not None:
+            free = (card.hbm_total_mb - card.hbm_used_mb) * npu_smi.MEGABYTE
+            total = card.hbm_total_mb * npu_smi.MEGABYTE
+    return check_device_memory(free, total, needed, holders)
 
 
 def _ask_npu_smi() -> npu_smi.Info | Exception:
@@ -609,11 +643,10 @@ def _ask_npu_smi() -> npu_smi.Info | Exception:
         return error
 
 
-def _npu_checks(root: Path, seen: Probe) -> tuple[list[Check], str]:
-    """Return what there is to say about an Ascend host below torch, and who holds the card."""
-    answer = _ask_npu_smi()
+def _npu_checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> list[Check]:
+    """Return what there is to say about an Ascend host below torch."""
     cann = next(iter(cann_installations(root).values()), seen.cann)
-    checks = [
+    return [
         check_driver(root, answer),
         check_cann(root),
         check_set_env(root),
@@ -625,7 +658,6 @@ def _npu_checks(root: Path, seen: Probe) -> tuple[list[Check], str]:
         ),
         check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),
     ]
-    return checks, _holders(answer)
 
 
 # ---- memory, disks, network ----------------------------------------------------------------------
@@ -648,20 +680,28 @@ def weights_bytes(settings: Settings) -> float | None:
     return float(sum(file.stat().st_size for file in files)) or None
 
 
+def _cgroup_left(folder: Path, limit: str, used: str) -> int | None:
+    """Return what a container's memory limit leaves, in bytes; None where there is no limit.
+
+    Cached files count as used there, and are given back when memory is short.
+    """
+    try:
+        left = int((folder / limit).read_text()) - int((folder / used).read_text())
+        stat = (folder / "memory.stat").read_text()
+    except (OSError, ValueError):  # another version of cgroups, or "max": no limit
+        return None
+    cached = re.search(r"^(?:total_)?inactive_file (\d+)$", stat, re.MULTILINE)
+    return left + (int(cached[1]) if cached else 0)
+
+
 def _available_memory(root: Path) -> int:
     """Return the memory that can still be taken, in bytes: the machine's, or the container's."""
-    available = psutil.virtual_memory().available
     group = root / "sys/fs/cgroup"
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            left = int((group / limit).read_text()) - int((group / used).read_text())
-        except (OSError, ValueError):  # another cgroup version, or "max": no limit
-            continue
-        available = min(available, left)
-    return available
+    limits = (
+        _cgroup_left(group, "memory.max", "memory.current"),
+        _cgroup_left(group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    )
+    return min([psutil.virtual_memory().available, *(left for left in limits if left is not None)])
 
 
 def check_memory(settings: Settings, root: Path) -> Check:
@@ -803,6 +843,29 @@ def _only_warn(check: Check) -> Check:
     return replace(check, status=Status.WARN) if check.status is Status.FAIL else check
 
 
+def _device_checks(
+    settings: Settings, seen: Probe, answer: npu_smi.Info | Exception | None
+) -> list[Check]:
+    """Return the checks of the device that the profile trains on, once torch can be imported."""
+    device = settings.profile.device
+    if device == "cpu":
+        return [check_nf4(device, seen)]
+    checks = [check_device(device, seen)]
+    # [an estimate] LLaMA-Factory's README says 16 GB for LoRA on a 7B model, batch 1 and short
+    # texts; the tutorial's are longer.
+    weights = weights_bytes(settings)
+    needed = None if weights is None else 1.25 * weights + 2 * GB
+    if device == "npu" and answer is not None:
+        checks.append(_npu_memory_check(seen, answer, needed))
+    elif seen.cards:
+        checks.append(check_device_memory(seen.free, seen.total, needed))
+    if seen.cards and not seen.device_fault:
+        checks.append(check_bf16(seen))
+    if seen.cards:
+        checks.append(check_nf4(device, seen))
+    return checks
+
+
 def examine(
     settings: Settings,
     *,
@@ -820,21 +883,19 @@ def examine(
     """
     device = settings.profile.device
     seen = probe(device)
-    versions = {package: installed(package) for package in PACKAGES}
-    checks = [check_python(), *check_packages(pins(LOCK), versions), check_deepspeed()]
-    holders = ""
+    checks = [
+        check_python(),
+        *check_packages(pins(LOCK), {package: installed(package) for package in PACKAGES}),
+        check_deepspeed(),
+    ]
+    answer = None
     if device == "npu" or hardware.detect_device() == "npu":
-        below, holders = _npu_checks(root, seen)
+        answer = _ask_npu_smi()
+        below = _npu_checks(root, seen, answer)
         checks += below if device == "npu" else [_only_warn(check) for check in below]
     checks.append(check_torch(seen))
-    if device != "cpu" and seen.torch:
-        checks.append(check_device(device, seen))
-        if seen.cards:
-            weights = weights_bytes(settings)
-            checks.append(check_bf16(seen))
-            checks.append(check_device_memory(weights and 1.25 * weights + 2 * GB, seen, holders))
-    if seen.torch and (device == "cpu" or seen.cards):
-        checks.append(check_nf4(device, seen))
+    if seen.torch:
+        checks += _device_checks(settings, seen, answer)
     checks += [check_memory(settings, root), *check_disks(settings)]
     checks += [found for found in (check_data_disk(root), check_proxy(settings)) if found]
     checks.append(check_swanlab())

@@ -173,7 +173,7 @@ def _download_from_modelscope(model: Model, log: Path) -> None:
     process.run(
         [
             str(Path(sys.executable).with_name("modelscope")),
-            *("download", "--model", model.modelscope, "--local_dir", str(model.path)),
+            *("download", model.modelscope, "--local-dir", str(model.path)),
             *("--exclude", "*.bin", "*.pt", "*.pth"),
         ],
         log,

@@ -6,7 +6,6 @@ TUTORIAL_PROFILE, TUTORIAL_MODEL, ... (which `make` sets), and without it the pr
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,9 +85,7 @@ def load_profile(name: str) -> Profile:
     """
     known = profile_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
-        raise TutorialError(f"There is no profile {name!r}: {hint}")
+        raise TutorialError(f"There is no profile {name!r}: choose one of {', '.join(known)}.")
     file = paths.PROFILES / f"{name}.yaml"
     try:
         return Profile(name=name, **read_yaml(file))

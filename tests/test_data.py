@@ -1,4 +1,4 @@
-"""The problems: the article's split to the byte, and what happens to files and rows that are bad."""
+"""The problems: the article's split to the byte, and files and rows that are bad."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def parquet(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def prepared_from(file: Path, train: int, held_out: int) -> tuple[settings.Settings, data.DataFacts]:
+def prepared_from(
+    file: Path, train: int, held_out: int
+) -> tuple[settings.Settings, data.DataFacts]:
     chosen = settings.resolve("smoke", run="test", data=str(file))
     wanted = chosen.profile.data.model_copy(update={"train": train, "eval": held_out})
     chosen.profile.data = wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -284,14 +285,13 @@ def test_bad_input_is_refused() -> None:
 # ---- registration: in subprocesses, since a registration cannot be taken back --------------------
 
 
-def run(code: str, env: dict[str, str] | None = None, *path: str) -> str:
-    """What `code` prints in a new Python that finds the helpers and `path`."""
+def run(code: str, env: dict[str, str] | None = None, *arguments: str) -> str:
+    """What `code` prints in a new Python that finds the helpers."""
     environment = env or dict(os.environ)
-    everywhere = [str(ROOT), *path, environment.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment
-        | {"PYTHONPATH": os.pathsep.join(filter(None, everywhere)), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", code, *arguments],
+        env=environment | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -300,25 +300,78 @@ def run(code: str, env: dict[str, str] | None = None, *path: str) -> str:
     return done.stdout.strip()
 
 
+HAS_KERNEL = """
+has = torch._C._dispatch_has_kernel_for_dispatch_key
+print([has(op, "PrivateUse1") for op in npu_4bit.KERNELS])
+"""
+# What is done before `register()`; each in a fork of one Python, since importing takes seconds.
+SCENARIOS = {
+    "nothing": "",
+    "twice": "npu_4bit.register()",
+    # Someone has registered one kernel, under the device name that torch_npu gives.
+    "kernel": """
+torch.utils.rename_privateuse1_backend("npu")
+bitsandbytes._ops.register_kernel("bitsandbytes::quantize_4bit", "npu")(print)
+""",
+    # bitsandbytes has a folder of its own for NPUs.
+    "module": """
+from importlib.machinery import ModuleSpec
+sys.modules["bitsandbytes.backends.npu"] = module = type(sys)("bitsandbytes.backends.npu")
+module.__spec__ = ModuleSpec(module.__name__, None)
+""",
+    "another device": 'torch.utils.rename_privateuse1_backend("other")',
+    "another bitsandbytes": "del bitsandbytes._ops.register_kernel",
+}
 # An installed tutorial has registered the kernels once bitsandbytes is imported: not here.
-ALONE = """
-import importlib.metadata as metadata, logging, sys
+IN_FORKS = """
+import importlib.metadata as metadata, json, logging, os, sys
 real = metadata.entry_points
 metadata.entry_points = lambda **k: [] if k.get("group") == "bitsandbytes.backends" else real(**k)
 import torch, bitsandbytes
 metadata.entry_points = real
 from helpers import npu_4bit
+npu_4bit.entry_points = lambda **_: []
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-"""
-HAS_KERNEL = """
-has = torch._C._dispatch_has_kernel_for_dispatch_key
-print([has(op, "PrivateUse1") for op in npu_4bit.KERNELS])
+for name, planted in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if not child:
+        print("==", name)
+        exec(planted)
+        npu_4bit.register()
+        exec(sys.argv[2])
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
 """
 
 
-def test_registers_where_no_npu_is_and_only_once() -> None:
-    printed = run(f"{ALONE}npu_4bit.register(); npu_4bit.register(){HAS_KERNEL}")
-    assert printed == str([True] * 4)
+@pytest.fixture(scope="module")
+def registrations() -> dict[str, list[str]]:
+    """By scenario, the lines logged and then which operators have a kernel for the NPU."""
+    printed = run(IN_FORKS, None, json.dumps(SCENARIOS), HAS_KERNEL)
+    sections = [section.splitlines() for section in printed.split("== ")[1:]]
+    return {lines[0]: lines[1:] for lines in sections}
+
+
+@pytest.mark.parametrize("scenario", ["nothing", "twice"])
+def test_registers_where_no_npu_is(registrations: dict[str, list[str]], scenario: str) -> None:
+    assert registrations[scenario] == [str([True] * 4)]
+
+
+@pytest.mark.parametrize("scenario", ["kernel", "module", "another device"])
+def test_steps_aside(registrations: dict[str, list[str]], scenario: str) -> None:
+    log, found = registrations[scenario]
+    assert "step aside" in log
+    # Only what was planted is there.
+    assert found == str([False, False, scenario == "kernel", False])
+
+
+def test_a_failure_never_reaches_the_import_of_bitsandbytes(
+    registrations: dict[str, list[str]],
+) -> None:
+    log, found = registrations["another bitsandbytes"]
+    assert "could not be registered" in log
+    assert found == str([False] * 4)
 
 
 def test_bitsandbytes_itself_registers_through_the_entry_point(tmp_path: Path) -> None:
@@ -329,33 +382,7 @@ def test_bitsandbytes_itself_registers_through_the_entry_point(tmp_path: Path) -
         "[bitsandbytes.backends]\nlora-against-qlora-npu = helpers.npu_4bit:register\n"
     )
     code = f"import torch, bitsandbytes; from helpers import npu_4bit{HAS_KERNEL}"
-    assert run(code, None, str(tmp_path)) == str([True] * 4)
-
-
-@pytest.mark.parametrize(
-    ("planted", "kernels"),
-    [
-        # Someone has registered one kernel, under the device name that torch_npu gives.
-        (
-            "torch.utils.rename_privateuse1_backend('npu')\n"
-            "bitsandbytes._ops.register_kernel('bitsandbytes::quantize_4bit', 'npu')(print)",
-            [False, False, True, False],
-        ),
-        # bitsandbytes has a folder of its own for NPUs.
-        (
-            "from types import ModuleType; from importlib.machinery import ModuleSpec\n"
-            "name = 'bitsandbytes.backends.npu'; sys.modules[name] = ModuleType(name)\n"
-            "sys.modules[name].__spec__ = ModuleSpec(name, None)",
-            [False] * 4,
-        ),
-        ("torch.utils.rename_privateuse1_backend('other')", [False] * 4),
-    ],
-    ids=["kernel", "module", "another device"],
-)
-def test_steps_aside(planted: str, kernels: list[bool]) -> None:
-    log, found = run(f"{ALONE}{planted}\nnpu_4bit.register(){HAS_KERNEL}").splitlines()
-    assert "step aside" in log
-    assert found == str(kernels)
+    assert run(code, dict(os.environ) | {"PYTHONPATH": str(tmp_path)}) == str([True] * 4)
 
 
 def test_steps_aside_for_another_npu_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,13 +391,6 @@ def test_steps_aside_for_another_npu_package(monkeypatch: pytest.MonkeyPatch) ->
     other = EntryPoint("ascend", "bitsandbytes_npu:load", group)
     monkeypatch.setattr(npu_4bit, "entry_points", lambda **_: [own, other])
     assert "bitsandbytes_npu" in (npu_4bit.reason_to_step_aside() or "")
-
-
-def test_a_failure_never_reaches_the_import_of_bitsandbytes() -> None:
-    code = "bitsandbytes._ops.register_kernel = None; del bitsandbytes._ops.register_kernel\n"
-    log, found = run(f"{ALONE}{code}npu_4bit.register(){HAS_KERNEL}").splitlines()
-    assert "could not be registered" in log
-    assert found == str([False] * 4)
 
 
 ON_THE_DEVICE = """

@@ -1,5 +1,6 @@
 """Reading npu-smi: the shapes of public reports, generated tables, and damaged ones."""
 
+import contextlib
 import random
 import subprocess
 from pathlib import Path
@@ -96,6 +97,13 @@ def test_a_blank_power_does_not_move_the_temperature_into_its_place() -> None:
     assert (card.power_w, card.temperature_c, card.hbm_used_mb) == (None, None, 29954)
 
 
+def test_a_heading_that_comes_again_is_no_card() -> None:
+    text = fixture("910b3_25.5.1_busy")
+    info = parse(text + text)
+    assert [card.npu_id for card in info.cards] == [5, 5]
+    assert len(info.processes) == 2
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -127,10 +135,8 @@ def test_damaged_tables_raise_nothing_else(path: Path, chance: random.Random, cu
         else:
             text[at:at] = text[max(0, at - 200) : at]
         text = text or [" "]
-    try:
+    with contextlib.suppress(UnreadableOutput):
         parse("".join(text))
-    except UnreadableOutput:
-        pass
 
 
 WORD = st.text("ABCDEFxyz0123456789_-.", min_size=1, max_size=12)

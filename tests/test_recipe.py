@@ -55,7 +55,7 @@ def test_no_shipped_recipe_runs_remote_code_and_every_key_is_known() -> None:
 
 def test_an_unknown_key_is_refused_with_the_nearest_one(with_model: settings.Settings) -> None:
     with_model.overrides["lerning_rate"] = 1
-    with pytest.raises(TutorialError, match="'lerning_rate': did you mean learning_rate?"):
+    with pytest.raises(TutorialError, match=r"'lerning_rate': did you mean learning_rate\?"):
         recipe.for_training("lora", with_model)
 
 

@@ -1,0 +1,76 @@
+"""The notebooks' checks: each is shown to fail on a planted fault."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import make_answers, make_training
+
+from helpers import checks, merging, records
+from helpers.errors import TutorialError
+from helpers.memory import MemoryTrace
+from helpers.records import LossPoint
+
+BEFORE, AFTER = make_answers([False] * 4, "before"), make_answers([True] * 4, "after")
+
+
+def test_a_sound_training_passes_and_prints_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.conclude(checks.of_training(make_training(), BEFORE, AFTER))
+    said = capsys.readouterr().out
+    assert said.count("OK: ") == 5
+    assert not any(character.isdigit() for character in said)
+
+
+RISING = [LossPoint(step=i, loss=float(i)) for i in range(1, 9)]
+LEVEL = [LossPoint(step=i, loss=0.0) for i in range(1, 9)]
+BROKEN = [*RISING[::-1], LossPoint(step=9, loss=float("nan"))]
+
+
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        ({"loss": RISING}, "the training loss fell: from 1.500 to 7.500"),
+        ({"loss": LEVEL}, "finite and above zero"),
+        ({"loss": BROKEN}, "finite and above zero"),
+        ({"loss": RISING[:1]}, "finite and above zero"),
+        # bitsandbytes 0.50.2 on a CPU with AVX512-BF16: the figures that were seen
+        ({"eval_loss": [LossPoint(step=8, loss=1.89)], "final_eval_loss": 16.29},
+         "1.8900 during, 16.2900 after"),
+        ({"memory": MemoryTrace(measure="memory")}, "memory was sampled"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_fails(planted: dict[str, object], words: str) -> None:
+    with pytest.raises(TutorialError, match=words):
+        checks.conclude(checks.of_training(make_training(**planted), BEFORE, AFTER))
+
+
+def test_answers_that_training_did_not_change_fail() -> None:
+    with pytest.raises(TutorialError, match="training changed the answers: 0 of 4 differ"):
+        checks.conclude(checks.of_training(make_training(), BEFORE, BEFORE))
+
+
+def merged(same_answer: int) -> records.Merge:
+    return records.Merge(
+        seconds=1, bytes_on_disk=1, model_sha256="", same_answer=same_answer, same_text=0, n=100
+    )
+
+
+def test_a_merged_model_that_answers_otherwise_fails() -> None:
+    checks.conclude(checks.of_merge("it", merged(100)))
+    with pytest.raises(TutorialError, match="on 20 of 100 problems"):
+        checks.conclude(checks.of_merge("it", merged(20)))
+
+
+def test_agreement_counts_answers_and_texts() -> None:
+    first = make_answers([True, True, False, True], "a")
+    second = make_answers([True, False, False, True], "a")
+    second.items[3].text = "worded otherwise\n#### 7"
+    assert merging.agreement(first, second) == (3, 2)
+
+
+def test_two_answers_without_a_mark_agree_only_to_the_letter() -> None:
+    first, second = make_answers([True, True]), make_answers([True, True])
+    for answers in (first, second):
+        for item in answers.items:
+            item.given = ""
+    second.items[1].text = "other words"
+    assert merging.agreement(first, second) == (1, 1)

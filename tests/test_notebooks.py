@@ -1,0 +1,110 @@
+"""The committed notebooks pass every gate, and every gate is shown to fire."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import notebook_gates as gates
+import pytest
+
+from helpers import paths
+
+
+def shipped(name: str) -> Path:
+    return paths.NOTEBOOKS / f"{name}.ipynb"
+
+
+@pytest.mark.parametrize("name", paths.NOTEBOOK_NAMES)
+def test_a_shipped_notebook_has_no_fault(name: str) -> None:
+    assert gates.all_faults(shipped(name)) == []
+
+
+def test_there_are_six_and_their_parameters_are_the_same() -> None:
+    assert sorted(f.stem for f in paths.NOTEBOOKS.glob("*.ipynb")) == list(paths.NOTEBOOK_NAMES)
+    cells = set()
+    for name in paths.NOTEBOOK_NAMES:
+        notebook = json.loads(shipped(name).read_text("utf-8"))
+        cells |= {
+            gates.source(cell)
+            for cell in gates.code_cells(notebook)
+            if "parameters" in cell["metadata"].get("tags", [])
+        }
+    assert len(cells) == 1
+
+
+def test_no_module_imports_a_notebook() -> None:
+    for file in [*(paths.ROOT / "helpers").rglob("*.py"), *(paths.ROOT / "tests").rglob("*.py")]:
+        text = file.read_text("utf-8")
+        assert "import_ipynb" not in text or file.name == "test_notebooks.py", file
+
+
+def plant_null_count(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["execution_count"] = None
+
+
+def plant_order(notebook: dict[str, Any]) -> None:
+    first, second = gates.code_cells(notebook)[:2]
+    first["execution_count"], second["execution_count"] = 2, 1
+
+
+def plant_error(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[0]["outputs"] = [{"output_type": "error"}]
+
+
+def plant_path(notebook: dict[str, Any]) -> None:
+    text = {"output_type": "stream", "name": "stdout", "text": ["in /home/me/runs"]}
+    gates.code_cells(notebook)[0]["outputs"] = [text]
+
+
+def plant_key(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[0]["source"] = "api_key = 'abcdef123456'"
+
+
+def plant_second_parameters(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[0]["metadata"]["tags"] = ["parameters"]
+    gates.code_cells(notebook)[1]["metadata"]["tags"] = ["parameters"]
+
+
+def plant_import(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[0]["source"] = "import torch"
+
+
+def plant_logic(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[0]["source"] = "def f():\n    return 1"
+
+
+def plant_bare_opening(notebook: dict[str, Any]) -> None:
+    notebook["cells"][0]["source"] = "# Title"
+
+
+def plant_size(notebook: dict[str, Any]) -> None:
+    notebook["metadata"]["padding"] = "x" * gates.MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (plant_null_count, "None"),
+        (plant_order, "execution counts"),
+        (plant_error, "shows an error"),
+        (plant_path, "absolute path /home/"),
+        (plant_key, "secret"),
+        (plant_second_parameters, "2 cells are tagged"),
+        (plant_import, "imports torch"),
+        (plant_logic, "logic of its own"),
+        (plant_bare_opening, "You will learn"),
+        (plant_size, "bytes"),
+    ],
+)
+def test_a_planted_fault_is_found(
+    plant: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    notebook = copy.deepcopy(json.loads(shipped("02_data").read_text("utf-8")))
+    plant(notebook)
+    file = tmp_path / "planted.ipynb"
+    file.write_text(json.dumps(notebook))
+    assert words in "; ".join(gates.all_faults(file))

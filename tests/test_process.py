@@ -1,0 +1,116 @@
+"""Other programs: their environment, their log, their failures, and no orphans."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from helpers import process
+from helpers.errors import TutorialError
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_failure_is_one_sentence_with_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "step.log"
+    code = "import sys; print('before'); sys.exit('ValueError: no such thing')"
+    with pytest.raises(TutorialError, match=r"failed \(ValueError: no such thing\)") as caught:
+        process.run(python(code), log)
+    assert caught.value.log == log
+    assert "before" in caught.value.tail
+    assert "Traceback" not in caught.value.message
+
+
+def test_a_known_fault_is_answered_with_its_remedy(tmp_path: Path) -> None:
+    code = "raise RuntimeError('NPU out of memory. Tried to allocate 52.00 MiB')"
+    with pytest.raises(TutorialError, match="lower per_device_train_batch_size"):
+        process.run(python(code), tmp_path / "log")
+
+
+def test_a_killed_program_is_told_from_a_failing_one(tmp_path: Path) -> None:
+    with pytest.raises(TutorialError, match="killed from outside"):
+        process.run(python("import os; os.kill(os.getpid(), 9)"), tmp_path / "log")
+
+
+def test_a_missing_program_names_the_set_up(tmp_path: Path) -> None:
+    with pytest.raises(TutorialError, match="make setup"):
+        process.run(["/no/such/program"], tmp_path / "log")
+
+
+def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    family: list[psutil.Process] = []
+
+    def interrupt() -> None:
+        parent = psutil.Process(pids[0])
+        if parent.children():
+            family.extend([parent, *parent.children()])
+            raise KeyboardInterrupt
+
+    pids: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        process.run(
+            python(code), tmp_path / "log", on_start=pids.append, on_tick=interrupt,
+            tick_seconds=0.1,
+        )  # fmt: skip
+    assert len(family) == 2
+    assert not [member for member in family if member.is_running()]
+
+
+def test_ticks_come_while_it_runs(tmp_path: Path) -> None:
+    ticks: list[float] = []
+    process.run(
+        python("import time; time.sleep(0.6)"), tmp_path / "log",
+        on_tick=lambda: ticks.append(time.monotonic()), tick_seconds=0.1,
+    )  # fmt: skip
+    assert len(ticks) >= 3
+
+
+def test_one_device_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3,4")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    on_npu, on_cpu = process.environment("npu"), process.environment("cpu")
+    assert (on_npu["ASCEND_RT_VISIBLE_DEVICES"], on_npu["CUDA_VISIBLE_DEVICES"]) == ("3", "")
+    assert (on_cpu["ASCEND_RT_VISIBLE_DEVICES"], on_cpu["CUDA_VISIBLE_DEVICES"]) == ("", "")
+    assert process.environment("cuda")["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "RECORD_VRAM" in on_npu
+    assert "RECORD_VRAM" not in on_cpu
+
+
+def test_the_readers_environment_wins_over_the_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    env = process.environment("cpu", extra={"OMP_NUM_THREADS": "2", "TUTORIAL_TEST": "1"})
+    assert (env["OMP_NUM_THREADS"], env["TUTORIAL_TEST"]) == ("7", "1")
+
+
+def test_a_key_in_a_log_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWANLAB_API_KEY", "s3cr3t-value")
+    with pytest.raises(TutorialError) as caught:
+        process.run(
+            python("import os, sys; sys.exit('bad key ' + os.environ['SWANLAB_API_KEY'])"),
+            tmp_path / "log",
+        )
+    assert "s3cr3t-value" not in str(caught.value)
+    assert "<SWANLAB_API_KEY>" in str(caught.value)
+
+
+def test_the_tail_shows_a_progress_bar_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("start\n" + "".join(f"\r{i}/99 [" for i in range(100)) + "\nend\n")
+    assert process.tail(log).splitlines() == ["start", "99/99 [", "end"]
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    with pytest.raises(TutorialError, match="something else already has that name"):
+        process.run(python("pass"), tmp_path / "logs" / "step.log")
