@@ -26,6 +26,7 @@ from helpers.settings import Settings
 COLUMNS = ("instruction", "input", "output", "answer")
 MATH10K = "lmms-lab/Math10K"
 MATH10K_FILE = "data/train-00000-of-00001.parquet"
+GENERATED = "generated word problems"
 GENERATED_ROWS = 10_000  # about what Math10K has
 SEED = 42
 TRAIN, EVAL = "math_train", "math_eval"
@@ -63,13 +64,20 @@ def _download(log: Path) -> Path:
     return folder / MATH10K_FILE
 
 
-def _generate(file: Path) -> Path:
-    rows = wordproblems.generate(GENERATED_ROWS, SEED)
-    with refusals_explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_suffix(".part")
-        pq.write_table(pa.Table.from_pylist(rows), aside)
-        aside.replace(file)
+def _generate(run: paths.RunFolder, say: Callable[[str], None]) -> Path:
+    file = run.root / "source.parquet"
+
+    def write() -> None:
+        rows = wordproblems.generate(GENERATED_ROWS, SEED)
+        with refusals_explained(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_suffix(".part")
+            pq.write_table(pa.Table.from_pylist(rows), aside)
+            aside.replace(file)
+
+    generator = sha256_file(Path(wordproblems.__file__))
+    inputs = {"rows": GENERATED_ROWS, "seed": SEED, "generator": generator}
+    steps.done_once(run, "source", inputs, [file], write, say)
     return file
 
 
@@ -83,9 +91,8 @@ def obtain(settings: Settings, say: Callable[[str], None] = print) -> tuple[str,
         TutorialError: the named file is missing, or a download failed for another reason.
     """
     source = settings.profile.data.source
-    generated = ("generated word problems (seed 42)", settings.run.root / "source.parquet")
     if source == "generated":
-        return generated[0], _generate(generated[1])
+        return GENERATED, _generate(settings.run, say)
     if source != "math10k":
         file = Path(source)
         if not file.is_file():
@@ -106,7 +113,7 @@ def obtain(settings: Settings, say: Callable[[str], None] = print) -> tuple[str,
             "WARNING: ModelScope could not be reached, so generated problems take Math10K's place. "
             "They are easier: do not compare these figures with Math10K's."
         )
-        return generated[0], _generate(generated[1])
+        return GENERATED, _generate(settings.run, say)
 
 
 def read_table(file: Path) -> pa.Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import paths, process
-from helpers.memory import MemoryTrace, Sampler
+from helpers.memory import MemoryTrace, Sampler, reader
 from helpers.progress import Display, read_trainer_log
 from helpers.recipe import Recipe, write
 from helpers.settings import Settings
@@ -41,7 +41,7 @@ def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
     log = run.logs / f"{name}.log"
     trainer_log = paths.ROOT / str(recipe.get("output_dir", run.root)) / "trainer_log.jsonl"
     device = settings.profile.device
-    sampler = Sampler(device)
+    sampler = Sampler(reader(device))
     batch = int(recipe.get("per_device_train_batch_size", 0))
     samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
     display = Display(log, trainer_log, samples_a_step, sampler.trace)

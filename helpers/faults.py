@@ -116,7 +116,8 @@ FAULTS = (
     ),
     _fault(
         "wrong hash",
-        r"THESE PACKAGES DO NOT MATCH THE HASHES|Hash mismatch for |FileIntegrityError|integrity check failed",
+        r"THESE PACKAGES DO NOT MATCH THE HASHES|Hash mismatch for |FileIntegrityError"
+        r"|integrity check failed",
         "A downloaded file is not the expected one (its hash differs): the download was damaged "
         "or the mirror is wrong; run this again, or choose another mirror.",
     ),

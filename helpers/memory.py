@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psutil
 from pydantic import BaseModel
 
-from helpers import hardware
-
-INTERVAL_SECONDS = 0.5
+from helpers import hardware, npu_smi
 
 
 class MemoryTrace(BaseModel):
@@ -62,20 +62,44 @@ def _cuda_bytes(pid: int) -> int:
     return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
 
 
-def reader(device: str) -> tuple[str, Callable[[int], int]]:
-    """Return what is sampled on a device: its name, and a function from process id to bytes."""
+@dataclass(frozen=True)
+class Reader:
+    """A way to read memory: what it measures, how, and how often it may be asked."""
+
+    measure: str
+    read: Callable[[int], int]  # from the training's process id to bytes
+    interval_seconds: float = 0.5
+
+
+def reader(device: str) -> Reader:
+    """Return how memory is sampled for a device: npu, cuda or cpu.
+
+    Without npu-smi or NVML only the process can be seen, and the measure says so.
+    """
+    if device == "npu":
+        try:
+            card = npu_smi.card_in_use(npu_smi.query())
+        except (OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
+            return _PROCESS
+        return Reader(
+            "HBM in use on the NPU (npu-smi)",
+            lambda pid: npu_smi.hbm_used_bytes(card.npu_id, card.chip_id),
+            interval_seconds=2.0,  # npu-smi is a program, and takes about a second to answer
+        )
     if device == "cuda" and hardware.cuda_cards():
-        return "memory in use on the CUDA card (NVML)", _cuda_bytes
-    return "resident memory of the training process", process_tree_bytes
+        return Reader("memory in use on the CUDA card (NVML)", _cuda_bytes)
+    return _PROCESS
+
+
+_PROCESS = Reader("resident memory of the training process", process_tree_bytes)
 
 
 class Sampler:
     """Samples memory in a thread of its own between `start` and `stop`."""
 
-    def __init__(self, device: str, interval: float = INTERVAL_SECONDS) -> None:
-        measure, self._read = reader(device)
-        self.trace = MemoryTrace(measure=measure)
-        self._interval = interval
+    def __init__(self, how: Reader) -> None:
+        self._how = how
+        self.trace = MemoryTrace(measure=how.measure)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -86,8 +110,11 @@ class Sampler:
 
     def _sample(self, pid: int) -> None:
         begin = time.monotonic()
-        while not self._ended.wait(self._interval):
-            used = self._read(pid)
+        while not self._ended.wait(self._how.interval_seconds):
+            try:
+                used = self._how.read(pid)
+            except Exception:  # a sample that cannot be taken must not end a training
+                continue
             if used:
                 self.trace.seconds.append(round(time.monotonic() - begin, 2))
                 self.trace.bytes_used.append(used)

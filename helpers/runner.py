@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import papermill
 from filelock import FileLock, Timeout
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from traitlets import Unicode
 
 from helpers import paths
 from helpers.errors import TutorialError
 from helpers.files import refusals_explained
 from helpers.settings import Settings
 
+# papermill's own lines, and what a table is in plain text: neither tells a reader anything.
+_NOISE = re.compile(
+    r"(Executing|Ending|Input Notebook|Output Notebook|Working directory|<IPython|<Figure)"
+)
+
+
+class _CellOutput(logging.Handler):
+    """Prints what the cells print, so that a log shows how a long run goes on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip("\n")
+        if text and not _NOISE.match(text):
+            print(text, flush=True)
+
 
 def _stream_cell_output() -> None:
-    """Let what the cells print appear here too, so that a log shows how a long run goes on."""
     logger = logging.getLogger("papermill")
-    logger.handlers = [logging.StreamHandler(sys.stdout)]
+    logger.handlers = [_CellOutput()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.addFilter(lambda record: not record.getMessage().startswith(("Executing", "Ending")))
     for quiet in ("papermill.translators", "papermill.utils"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
+
+
+class LocalKernelManager(AsyncKernelManager):
+    """Talks to its kernel through files instead of ports: nothing listens on the network."""
+
+    transport = Unicode("ipc")
 
 
 def run_notebooks(
@@ -76,6 +96,7 @@ def _execute(name: str, run: paths.RunFolder, parameters: dict[str, Any]) -> Non
                 cwd=paths.NOTEBOOKS,
                 progress_bar=False,
                 log_output=True,
+                kernel_manager_class="helpers.runner.LocalKernelManager",
             )
     except PapermillExecutionError as error:
         if error.ename == "TutorialError":

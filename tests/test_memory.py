@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from helpers import memory
 
@@ -18,7 +22,7 @@ time.sleep(3)
 
 
 def sampled(code: list[str]) -> memory.MemoryTrace:
-    sampler = memory.Sampler("cpu", interval=0.05)
+    sampler = memory.Sampler(replace(memory.reader("cpu"), interval_seconds=0.05))
     process = subprocess.Popen([sys.executable, "-c", *code])
     try:
         sampler.start(process.pid)
@@ -43,10 +47,36 @@ def test_children_are_counted() -> None:
 
 
 def test_it_is_named_for_what_it_is() -> None:
-    assert memory.reader("cpu")[0] == "resident memory of the training process"
+    assert memory.reader("cpu").measure == "resident memory of the training process"
 
 
 def test_a_process_that_has_ended_takes_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     assert memory.process_tree_bytes(process.pid) == 0
+
+
+def test_on_an_npu_the_card_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = Path(__file__).parent / "fixtures" / "npu_smi"
+    tool = tmp_path / "npu-smi"
+    tool.write_text(f"#!/bin/sh\ncat {next(recorded.glob('*910b2*'))}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    how = memory.reader("npu")
+    assert how.measure == "HBM in use on the NPU (npu-smi)"
+    assert how.read(0) == 29954 * 2**20
+
+
+def test_without_npu_smi_the_measure_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "process" in memory.reader("npu").measure
+
+
+def test_a_sample_that_fails_is_left_out() -> None:
+    def broken(pid: int) -> int:
+        raise OSError
+
+    sampler = memory.Sampler(memory.Reader("memory", broken, 0.01))
+    sampler.start(0)
+    time.sleep(0.1)
+    assert sampler.stop().bytes_used == []

@@ -19,7 +19,7 @@ from helpers import compare, paths, records
 
 RUN = paths.RunFolder("test")
 SECRETS = {"SWANLAB_API_KEY": "swan-key-0123456789", "MODELSCOPE_API_TOKEN": "ms-token-0123456789"}
-STEPS = ("data", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
+STEPS = ("source", "data", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
          "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers")  # fmt: skip
 
 
@@ -117,7 +117,8 @@ def copy_of_prepared_run(name: str) -> paths.RunFolder:
     run.steps.mkdir(parents=True)
     shutil.copytree(RUN.data, run.data)
     shutil.copy2(RUN.root / "source.parquet", run.root)
-    shutil.copy2(RUN.steps / "data.json", run.steps)
+    for step in ("source", "data"):
+        shutil.copy2(RUN.steps / f"{step}.json", run.steps)
     for step in ("base_answers",):
         shutil.copytree(RUN.answers("base"), run.answers("base"))
         shutil.copy2(RUN.steps / f"{step}.json", run.steps)
