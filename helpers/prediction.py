@@ -43,7 +43,8 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
 
     def action() -> None:
         call = factory.call("train", f"{subject}_answers", used, settings)
-        items = read_predictions(folder, data.load(run.data, data.EVAL))
+        problems = data.load(run.data, data.EVAL)[: used.get("max_samples")]
+        items = read_predictions(folder, problems)
         scored = Answers(
             n=len(items),
             correct=sum(item.correct for item in items),

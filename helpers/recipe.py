@@ -19,6 +19,8 @@ from helpers.settings import Settings
 Recipe = dict[str, Any]
 METHODS = ("lora", "qlora")
 QUANTISATION_KEYS = ("quantization_bit", "quantization_method", "double_quantization")
+# Overrides that decide how a model reads a problem and answers it, in training and in prediction.
+PREDICTION_KEYS = ("template", "cutoff_len", "max_samples", "max_new_tokens", "bf16", "fp16")
 # Where a run lies; they decide nothing about its figures.
 PLACE_KEYS = ("model_name_or_path", "adapter_name_or_path", "dataset_dir", "output_dir",
               "export_dir", "swanlab_logdir", "swanlab_run_name", "swanlab_mode")  # fmt: skip
@@ -142,6 +144,7 @@ def for_prediction(subject: str, settings: Settings) -> Recipe:
         "eval_dataset": data.EVAL,
         "output_dir": paths.in_recipe(run.answers(subject)),
         **settings.profile.predict,
+        **{key: settings.overrides[key] for key in PREDICTION_KEYS if key in settings.overrides},
     }
 
 

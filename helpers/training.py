@@ -20,19 +20,16 @@ def _facts(method: str, settings: Settings, used: recipe.Recipe, call: factory.C
     rows = read_trainer_log(folder / "trainer_log.jsonl")
     results = json.loads((folder / "all_results.json").read_text())
     optimizer_steps = json.loads((folder / "trainer_state.json").read_text())["global_step"]
-    samples = min(
-        optimizer_steps
-        * used["per_device_train_batch_size"]
-        * used.get("gradient_accumulation_steps", 1),
-        round(data.facts_of(settings.run).train * used["num_train_epochs"]),
-    )
+    examples = min(data.facts_of(settings.run).train, used.get("max_samples", 10**12))
+    batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1)
+    # The last batch of an epoch can be a part of one.
+    samples = min(optimizer_steps * batch, round(examples * used["num_train_epochs"]))
     adapter = folder / "adapter_model.safetensors"
     evaluations = [
         LossPoint(step=int(row["current_steps"]), loss=row["eval_loss"])
         for row in rows
         if "eval_loss" in row
     ]
-    # The evaluation after training is logged as one more at the last step.
     return Training(
         loss=[
             LossPoint(step=int(row["current_steps"]), loss=row["loss"])

@@ -113,3 +113,10 @@ def test_a_cloud_key_switches_swanlab_and_is_not_in_the_recipe(
     used = recipe.for_training("lora", with_model)
     assert used["swanlab_mode"] == "cloud"
     assert "not-a-real-key" not in json.dumps(used)
+
+
+def test_overrides_that_shape_answers_reach_prediction(with_model: settings.Settings) -> None:
+    with_model.overrides.update(max_samples=3, lora_rank=4)
+    used = recipe.for_prediction("base", with_model)
+    assert used["max_samples"] == 3
+    assert "lora_rank" not in used
