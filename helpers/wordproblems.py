@@ -53,9 +53,9 @@ class World:
     boxes: tuple[Noun, ...]
     places: tuple[str, ...]  # the hero is one of these, or a person where there are none
     lines: dict[str, str]
-    start: Sequence[int] = range(8, 61)
-    groups: Sequence[int] = range(2, 10)
-    sizes: Sequence[int] = range(3, 13)
+    start: Sequence[int] = range(4, 21)
+    groups: Sequence[int] = range(2, 7)
+    sizes: Sequence[int] = range(2, 9)
 
 
 def _nouns(text: str) -> tuple[Noun, ...]:
@@ -69,8 +69,8 @@ def _measures(unit: str, stuffs: str) -> str:
 
 
 DOLLAR = Noun("dollar", "dollars")
-_PRICES = tuple(Decimal(cents) / 100 for cents in range(200, 1300, 25))
-_PRICES += _PRICES[::4] * 8  # mostly in whole dollars
+_PRICES = tuple(Decimal(cents) / 100 for cents in range(200, 1050, 50))
+_PRICES += _PRICES[::2] * 8  # mostly in whole dollars
 NAMES = {
     "she": "Ada Alma Amira Anna Bella Carla Clara Diana Elena Emma Fiona Grace Hana Ivy Jana Julia "
     "Keiko Lena Lily Maya Mia Nadia Nina Nora Olga Paula Priya Rosa Sara Tara Vera Yuna Zoe",
@@ -203,7 +203,7 @@ WORLDS = (
         "passenger",
         "row, car, group",
         "bus, train, ferry, tram",
-        ranges={"start": range(12, 71)},
+        ranges={"start": range(5, 21)},
         scene="{P} [runs|travels] [between two towns|along the coast|through the city] every day",
         given="{P} [set off|left|started] with {a_things} on board",
         groups="{P} has {k} rows, and {m_things} sat in each[ of them| row]",
@@ -240,7 +240,7 @@ WORLDS = (
         "liter of water/liters of water",
         "bucket, can, barrel",
         "tank, pool, rain barrel, fountain",
-        ranges={"start": range(20, 121), "sizes": range(4, 16)},
+        ranges={"start": range(10, 31), "sizes": range(2, 9)},
         scene="{P} [stands in the garden|supplies a farm|was cleaned last week]",
         given="there were {a_things} in {P}[ in the morning|]|{P} held {a_things}",
         groups="a pipe [filled|ran into] {P} for {k} minutes at {m} liters [a|per] minute",
@@ -288,7 +288,7 @@ WORLDS = (
     _world(  # reading
         {},
         "page",
-        ranges={"start": range(10, 61), "sizes": range(8, 26), "groups": range(2, 8)},
+        ranges={"start": range(5, 31), "sizes": range(5, 13), "groups": range(2, 5)},
         scene="{P} is reading a [thick|thrilling|funny] [novel|book about space|mystery]|"
         "{P} borrowed a [long |]book from {O}",
         given="{P} read {a_things} [on Monday|on the first day]",
@@ -310,7 +310,7 @@ WORLDS = (
     _world(  # a trip
         {},
         "kilometer",
-        ranges={"sizes": (8, 10, 12, 15, 20, 25, 30, 40, 50), "groups": range(2, 6)},
+        ranges={"sizes": (4, 5, 8, 10, 15, 20), "groups": range(2, 5)},
         scene="{P} is on a [long |]trip [through the hills|along a river|to the sea]|"
         "{P} set out to [visit {O}|see the coast]",
         given="{P} [covered|traveled] {a_things} on the first day",
@@ -333,7 +333,7 @@ WORLDS = (
     _world(  # savings and wages
         {},
         "dollar",
-        ranges={"start": range(10, 81), "sizes": range(4, 21)},
+        ranges={"start": range(5, 31), "sizes": range(3, 11)},
         scene="{P} [is saving up|saves] for [a trip|a bike|a tent|music lessons]|"
         "{P} has a [summer|weekend|new] job",
         given="{P} had {a_things}[ in a jar| in {his} wallet| to begin with|]",
@@ -370,7 +370,7 @@ WORLDS = (
     _world(  # shopping
         {},
         "dollar",
-        ranges={"start": range(12, 61), "sizes": _PRICES},
+        ranges={"start": range(5, 31), "sizes": _PRICES},
         next="",
         scene="{P} went [shopping|to the market|to a garage sale][ with {O}|]|"
         "{P} is getting ready for [a party|a camping trip|a school play]",
@@ -415,7 +415,7 @@ WORLDS = (
     _world(  # an area
         {},
         "square meter",
-        ranges={"groups": range(3, 16), "sizes": range(3, 13)},
+        ranges={"groups": range(2, 10), "sizes": range(2, 10)},
         next="",
         scene="{P} is [planning|laying out] a [garden|vegetable patch|playground|yard]",
         groups="the plot is a rectangle, {k} meters long and {m} meters wide|"
@@ -507,7 +507,7 @@ _ARITHMETIC: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
 }
-_LARGEST = 400  # of all amounts in a story
+_LARGEST = 200  # of all amounts in a story
 _MULTIPLE_CHOICE = 0.06
 
 
@@ -699,7 +699,7 @@ def _operation(
 
 def _small(d: _Draft, limit: int = _LARGEST) -> range:
     """Return what may be added or taken away: mostly small numbers, of 2 or more."""
-    return range(2, min(12 if d.rng.random() < 0.6 else 40, limit - 1) + 1)
+    return range(2, min(9 if d.rng.random() < 0.8 else 20, limit - 1) + 1)
 
 
 def _start(d: _Draft, _: Mapping[str, Decimal]) -> Sequence[int]:
@@ -816,11 +816,11 @@ def _instruction(d: _Draft) -> str:
     """Tell the story of a draft, ending with its question."""
     rng, facts = d.rng, d.facts
     opening = [d.line(d.world.lines["scene"], d.slots({}))] if rng.random() < 0.9 else []
-    if rng.random() < (0.6 if len(d.steps) < 3 else 0.2):
+    if rng.random() < 0.1:
         opening.insert(rng.randrange(len(opening) + 1), d.line(_MOODS, {}))
     elif opening and not d.world.places and "{O}" not in opening[0].text and rng.random() < 0.5:
         opening.append(d.line(_COMPANY, {}))
-    if rng.random() < 0.15:
+    if rng.random() < 0.05:
         opening.append(d.line(_ASIDES, {"d": str(rng.randint(5, 11))}))
     assert d.question is not None  # `_write` ends a draft with one
     *told, question = _tell_all(rng, [*opening, *facts, d.question])
@@ -865,7 +865,7 @@ def _row(rng: random.Random, steps: int) -> dict[str, str]:
         output += f" {_spin(rng, 'option|choice').capitalize()} {letter} says {said}."
         said = answer = letter
     output += f" The answer is {said}."
-    if not 100 <= len(instruction) <= 400 or len(output) > 300:
+    if not 60 <= len(instruction) <= 400 or len(output) > 300:
         raise _Misfit
     return {"instruction": instruction, "input": "", "output": output, "answer": answer}
 
@@ -891,7 +891,7 @@ def generate(rows: int, seed: int) -> list[dict[str, str]]:
     seen: set[str] = set()
     found: list[dict[str, str]] = []
     while len(found) < rows:
-        steps = rng.choices((1, 2, 3, 4), (35, 40, 20, 5))[0]
+        steps = rng.choices((1, 2, 3, 4), (65, 25, 8, 2))[0]
         row = None
         while row is None or row["instruction"] in seen:  # `steps` stays, to keep the shares above
             with suppress(_Misfit):
