@@ -1,0 +1,58 @@
+"""The two READMEs: in step with each other, and true about what they point to."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from helpers import paths
+
+ENGLISH, CHINESE = (
+    (paths.ROOT / name).read_text("utf-8") for name in ("README.md", "README_zh.md")
+)
+NUMBER = r"\d+(?:[.,]\d+)*"
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def tables(text: str) -> list[list[str]]:
+    """Return what needs no translation in each table row: numbers and code."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [re.findall(rf"`[^`]+`|{NUMBER}", row) for row in rows]
+
+
+def test_both_have_the_same_sections_code_links_and_figures() -> None:
+    assert len(re.findall(r"^#+ ", ENGLISH, re.M)) == len(re.findall(r"^#+ ", CHINESE, re.M))
+    assert code_blocks(ENGLISH) == code_blocks(CHINESE)
+    assert links(ENGLISH)[1:] == links(CHINESE)[1:]  # the first leads to the other language
+    assert tables(ENGLISH) == tables(CHINESE)
+
+
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["English", "Chinese"])
+def test_what_it_points_to_is_there(text: str) -> None:
+    for link in links(text):
+        assert (paths.ROOT / link).exists(), link
+    makefile = (paths.ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make ([a-z]+)", text)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_results_are_those_of_the_committed_notebook() -> None:
+    notebook = (paths.NOTEBOOKS / "06_compare.ipynb").read_text("utf-8")
+    table = [row for row in ENGLISH.splitlines() if re.match(r"\| (base model|Q?LoRA)", row)]
+    assert len(table) == 5
+    for row in table:
+        for score in re.findall(r"\d+/\d+ \(\d+-\d+ %\)", row):
+            assert score in notebook, score
+
+
+def test_a_difference_between_the_two_is_found() -> None:
+    changed = ENGLISH.replace("| `RUN` |", "| `RUNS` |", 1)
+    assert tables(changed) != tables(CHINESE)
