@@ -23,7 +23,7 @@ export TUTORIAL_RUN := $(RUN)
 export TUTORIAL_DATA := $(DATA)
 export TUTORIAL_OVERRIDES := $(OVERRIDES)
 
-.PHONY: help setup run test data notebooks lab doctor lint lock clean
+.PHONY: help setup run test data notebooks lab doctor bench lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +46,7 @@ run: $(READY)  ## run the six notebooks and print the comparison
 	@$(BIN)/python -m helpers run
 
 test: $(READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
 
@@ -62,6 +62,10 @@ lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
 
 doctor: $(READY)  ## check this machine; exit code 1 on a failure
 	@$(BIN)/python -m helpers doctor
+
+bench: $(READY)  ## time the 4-bit kernels, and a QLoRA step on the simulated NPU
+	$(BIN)/python benchmarks/bench_4bit.py kernels
+	$(BIN)/python benchmarks/bench_4bit.py step
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary

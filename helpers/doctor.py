@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, ValidationError
 
-from helpers import faults, hardware, npu_smi, paths, process
+from helpers import cann, faults, hardware, npu_smi, paths, process
 from helpers.errors import TutorialError
 from helpers.settings import Settings
 
@@ -485,55 +485,9 @@ def check_driver(root: Path, answer: npu_smi.Info | Exception) -> Check:
     )
 
 
-def _cann_version(folder: Path) -> str | None:
-    """Return the version of the CANN in a folder, from its install info or its version.cfg."""
-    for file in sorted(folder.glob("*-linux/ascend_toolkit_install.info")):
-        match = re.search(r"^version\s*=\s*(\S+)", file.read_text("utf-8", "replace"), re.M)
-        if match:
-            return match[1]
-    for file in (folder / "version.cfg", *sorted(folder.glob("*/version.cfg"))):
-        if file.is_file():
-            text = file.read_text("utf-8", "replace")
-            # toolkit_running_version=[7.5.0.1.129:8.0.0]
-            match = re.search(r"^toolkit_\w*version=\[(?:[^\]]*:)?([^:\]]+)\]", text, re.M)
-            match = match or re.search(r"=\[(?:[^\]]*:)?([^:\]]+)\]", text)
-            if match:
-                return match[1]
-    match = re.fullmatch(r"cann-(\d.*)", folder.resolve().name)
-    return match[1] if match else None
-
-
-def cann_installations(root: Path) -> dict[Path, str]:
-    """Return the CANN folders on this machine and their versions, the one in use first.
-
-    Args:
-        root: the root of the file system.
-    """
-    ascend = root / "usr/local/Ascend"
-    folders = [ascend / "cann", *sorted(ascend.glob("cann-*"), reverse=True)]
-    folders.append(ascend / "ascend-toolkit/latest")
-    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
-    if home:
-        folders.insert(0, Path(home))
-    found: dict[Path, str] = {}
-    for folder in folders:
-        version = _cann_version(folder) if folder.is_dir() else None
-        if version and folder.resolve() not in {known.resolve() for known in found}:
-            found[folder] = version
-    return found
-
-
-def _set_env_script(root: Path) -> Path | None:
-    """Return the set_env.sh to source, of either layout."""
-    ascend = root / "usr/local/Ascend"
-    scripts = [ascend / "cann/set_env.sh", ascend / "ascend-toolkit/set_env.sh"]
-    scripts += sorted(ascend.glob("cann-*/set_env.sh"), reverse=True)
-    return next((script for script in scripts if script.is_file()), None)
-
-
 def check_cann(root: Path) -> Check:
     """Is CANN there."""
-    found = cann_installations(root)
+    found = cann.installations(root)
     if found:
         return _ok("CANN", ", ".join(f"{version} ({path})" for path, version in found.items()))
     return _fail(
@@ -547,7 +501,7 @@ def check_set_env(root: Path) -> Check:
     """Was CANN's set_env.sh sourced in the shell that started this."""
     name = "set_env.sh"
     home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
-    script = _set_env_script(root)
+    script = cann.set_env_script(root)
     remedy = (
         f"Run 'source {script}' and start this again, JupyterLab included, from that shell (the "
         "line fits into ~/.bashrc)."
@@ -645,7 +599,7 @@ def _ask_npu_smi() -> npu_smi.Info | Exception:
 
 def _npu_checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> list[Check]:
     """Return what there is to say about an Ascend host below torch."""
-    cann = next(iter(cann_installations(root).values()), seen.cann)
+    in_use = next(iter(cann.installations(root).values()), seen.cann)
     return [
         check_driver(root, answer),
         check_cann(root),
@@ -653,7 +607,7 @@ def _npu_checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> li
         check_compatibility(
             seen.torch or installed("torch"),
             seen.torch_npu or installed("torch-npu"),
-            cann,
+            in_use,
             pins(NPU_LOCK).get("torch-npu", ""),
         ),
         check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel
+
+from helpers import npu_smi
 
 
 class Hardware(BaseModel):
@@ -73,7 +76,10 @@ def usable_cores() -> int:
 def describe() -> Hardware:
     """Return a description of this machine."""
     device = detect_device()
-    names = [f"Ascend NPU ({file.name})" for file in npu_device_files()]
+    try:
+        names = [f"Ascend {card.name}" for card in npu_smi.query().cards]
+    except (OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
+        names = [f"Ascend NPU ({file.name})" for file in npu_device_files()]
     return Hardware(
         device=device,
         accelerators=names if device == "npu" else list(cuda_cards()),

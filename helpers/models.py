@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from helpers import paths, process
@@ -149,10 +150,20 @@ def obtain(model: Model, log: Path) -> Path:
         TutorialError: no network, a wrong hash, a full disk, or a folder that holds no model.
     """
     path = model.path
+    if model.folder is None:
+        with refusals_explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{model.slug}.lock"):  # two runs may want it at once
+            _bring(model, log)
+    check_folder(path)
+    return path
+
+
+def _bring(model: Model, log: Path) -> None:
     if model.modelscope:
         _download_from_modelscope(model, log)
-    elif model.folder is None and not (path / "config.json").is_file():
-        with folder_aside(path) as aside:
+    elif not (model.path / "config.json").is_file():
+        with folder_aside(model.path) as aside:
             if model.wheel:
                 _convert_gguf(model, aside, log)
             else:
@@ -160,8 +171,6 @@ def obtain(model: Model, log: Path) -> Path:
                 process.run(
                     [sys.executable, "-m", "helpers.tiny_model", arguments, str(aside)], log
                 )
-    check_folder(path)
-    return path
 
 
 def _download_from_modelscope(model: Model, log: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from helpers import paths
+from helpers import cann, hardware, npu_smi, paths
 from helpers.answers import Answer
 from helpers.data import DataFacts
 from helpers.errors import TutorialError
@@ -117,14 +120,17 @@ class Record(BaseModel):
     answers: Answers
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return the installed versions of what decides the figures."""
+    """Return the versions of what decides the figures: packages and, on an NPU, CANN and driver."""
     found = {}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    if hardware.detect_device() == "npu":
+        found["CANN"] = next(iter(cann.installations(Path("/")).values()), "not found")
+        with suppress(OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
+            found["npu-smi"] = npu_smi.query().version
     return found
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from helpers import doctor, hardware, paths
+from helpers import cann, doctor, hardware, paths
 from helpers.doctor import Check, Probe, Status, examine, failed
 from helpers.errors import TutorialError
 from helpers.settings import Settings, resolve
@@ -400,9 +400,9 @@ def cann_cfg(folder: Path) -> None:
 def test_cann_of_the_old_layout(root: Path) -> None:
     latest = root / "usr/local/Ascend/ascend-toolkit/latest"
     cann_cfg(latest)
-    assert doctor.cann_installations(root) == {latest: "8.2.RC1"}
+    assert cann.installations(root) == {latest: "8.2.RC1"}
     cann_info(latest)
-    assert doctor.cann_installations(root) == {latest: "8.0.0"}
+    assert cann.installations(root) == {latest: "8.0.0"}
     assert doctor.check_cann(root).status is Status.OK
 
 
@@ -410,7 +410,7 @@ def test_cann_of_the_new_layout(root: Path) -> None:
     base = root / "usr/local/Ascend"
     write(base / "cann-8.5.0/set_env.sh", "")
     (base / "cann").symlink_to("cann-8.5.0")
-    assert doctor.cann_installations(root) == {base / "cann": "8.5.0"}
+    assert cann.installations(root) == {base / "cann": "8.5.0"}
     assert f"source {base}/cann/set_env.sh" in doctor.check_set_env(root).remedy
 
 
@@ -418,9 +418,9 @@ def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch)
     base = root / "usr/local/Ascend"
     cann_info(base / "ascend-toolkit/latest")
     (base / "cann-9.1.0").mkdir(parents=True)
-    assert [*doctor.cann_installations(root).values()] == ["9.1.0", "8.0.0"]
+    assert [*cann.installations(root).values()] == ["9.1.0", "8.0.0"]
     monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(base / "ascend-toolkit/latest"))
-    assert [*doctor.cann_installations(root).values()] == ["8.0.0", "9.1.0"]
+    assert [*cann.installations(root).values()] == ["8.0.0", "9.1.0"]
 
 
 def test_set_env_not_sourced_or_gone(ascend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
