@@ -46,16 +46,15 @@ run: $(READY)  ## run the six notebooks and print the comparison
 	@$(BIN)/python -m helpers run
 
 test: $(READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
 
 data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them
 	@$(BIN)/python -m helpers data
 
-notebooks: $(READY)  ## run the notebooks in place, to commit their outputs
-	TUTORIAL_HEADLESS=1 $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace \
-	  --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
+notebooks: $(READY)  ## take over the executed notebooks of a run, to commit their outputs
+	@$(BIN)/python -m helpers publish
 
 lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks

@@ -1,9 +1,9 @@
-"""The commands behind `make`: python -m helpers run | data | doctor."""
+"""The commands behind `make`: python -m helpers run | data | doctor | publish."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,38 +11,29 @@ from rich.table import Table
 
 from helpers import paths
 from helpers.errors import TutorialError
-from helpers.settings import AUTO, Settings, resolve
+from helpers.settings import AUTO, resolve
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
 Profile = Annotated[str, typer.Option(help="smoke, cpu, cuda or npu; auto: by the hardware")]
 Model = Annotated[str, typer.Option(help="catalogue name, ModelScope id or folder")]
-Run = Annotated[str, typer.Option(help="name of the run folder")]
+Run = Annotated[str, typer.Option("--run", help="name of the run folder")]
 Data = Annotated[str, typer.Option(help="math10k, generated, or a parquet file")]
 
 
-def _parameters(settings: Settings) -> dict[str, Any]:
-    """Return the notebooks' parameters that give these settings again."""
-    return {
-        "profile": settings.profile.name,
-        "model": settings.model.asked_for,
-        "run": settings.run.name,
-        "data": settings.profile.data.source,
-        "overrides": settings.overrides,
-    }
-
-
 @app.command()
-def run(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Data = AUTO) -> None:
+def run(profile: Profile = AUTO, model: Model = AUTO, name: Run = AUTO, data: Data = AUTO) -> None:
     """Run the six notebooks and print the comparison."""
     from helpers import compare, runner
 
-    settings = resolve(profile, model, run, data)
+    settings = resolve(profile, model, name, data)
     folder = settings.run
     print(f"Profile {settings.profile.name}, model {settings.model.name}, "
           f"run folder {paths.shown(folder.root)}.", flush=True)  # fmt: skip
-    runner.run_notebooks(settings, _parameters(settings), lambda line: print(line, flush=True))
+    given = {"profile": profile, "model": model, "run": name, "data": data}
+    parameters = {key: value for key, value in given.items() if value != AUTO}
+    runner.run_notebooks(settings, parameters, lambda line: print(line, flush=True))
     comparison = compare.read(folder.comparison)
     header, rows = compare.table(comparison)
     table = Table(title=f"{comparison.model} on {comparison.machine}; data: "
@@ -72,6 +63,15 @@ def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Da
     facts = problems.prepare(settings)
     print(f"The model lies in {paths.shown(folder)}; {facts.train} training and {facts.eval} "
           f"held-out problems lie in {paths.shown(settings.run.data)}.")  # fmt: skip
+
+
+@app.command()
+def publish(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
+    """Take over the executed notebooks of a run into notebooks/, outputs and all."""
+    from helpers import runner
+
+    for file in runner.publish(resolve(profile, model, run).run):
+        print(paths.shown(file))
 
 
 @app.command()

@@ -7,8 +7,10 @@ import os
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
@@ -17,7 +19,7 @@ from traitlets import Unicode
 
 from helpers import paths
 from helpers.errors import TutorialError
-from helpers.files import refusals_explained
+from helpers.files import refusals_explained, write_bytes
 from helpers.settings import Settings
 
 # papermill's own lines, and what a table is in plain text: neither tells a reader anything.
@@ -105,3 +107,33 @@ def _execute(name: str, run: paths.RunFolder, parameters: dict[str, Any]) -> Non
             f"The notebook {name} stopped with {error.ename} ({error.evalue.splitlines()[0]}): its "
             f"executed copy {paths.shown(executed)} shows where."
         ) from error
+
+
+def publish(run: paths.RunFolder) -> list[Path]:
+    """Take over a run's executed notebooks into notebooks/, and return the files.
+
+    papermill's own metadata (times and absolute paths) are left out.
+
+    Raises:
+        TutorialError: a notebook was not executed, or ran with parameters of its own: what is
+            committed must be what a plain `make run` gives.
+    """
+    published = []
+    for name in paths.NOTEBOOK_NAMES:
+        executed = run.notebooks / f"{name}.ipynb"
+        if not executed.is_file():
+            raise TutorialError(f"{paths.shown(executed)} is missing: run 'make run' first.")
+        notebook = nbformat.read(executed, as_version=4)
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                raise TutorialError(
+                    f"{paths.shown(executed)} ran with parameters of its own: run a plain "
+                    "'make run' and take over that."
+                )
+            for key in ("papermill", "execution"):
+                cell.metadata.pop(key, None)
+        target = paths.NOTEBOOKS / executed.name
+        write_bytes(target, (nbformat.writes(notebook) + "\n").encode())
+        published.append(target)
+    return published
