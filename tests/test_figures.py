@@ -1,0 +1,74 @@
+"""Every figure has a title, and every panel labels with units; tables survive odd text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import make_answers, make_training
+from matplotlib.figure import Figure
+
+from helpers import figures, paths, records, show
+
+TRAININGS = {"lora": make_training(), "qlora": make_training(final_eval_loss=0.6)}
+EXAMPLES = [{"instruction": "How many?", "input": "", "output": "2 + 2 = 4\n#### 4"}] * 3
+ALL = {
+    "training": figures.training_curves(TRAININGS, "LoRA and QLoRA"),
+    "cost": figures.cost_bars(
+        {
+            name: {"call_seconds": 10, "samples_per_second": 2, "peak_gb": 1}
+            for name in ("lora", "qlora")
+        },
+        "memory",
+        "What each cost",
+    ),
+    "accuracy": figures.accuracy_bars({"base": (0, 0, 0.1), "lora": (0.5, 0.3, 0.7)}, 20, "Score"),
+    "data": figures.data_overview({"training": EXAMPLES, "held-out": EXAMPLES}, "The problems"),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_titles_and_labels(name: str) -> None:
+    figure: Figure = ALL[name]
+    assert figure.get_suptitle()
+    for ax in figure.axes:
+        assert ax.get_ylabel()
+        assert ax.get_xlabel() or [tick.get_text() for tick in ax.get_xticklabels()]
+        assert len(figure.axes) == 1 or ax.get_title()
+
+
+def test_curves_show_the_figures_they_are_given() -> None:
+    training, held_out, memory = ALL["training"].axes
+    assert list(training.lines[0].get_ydata()) == [p.loss for p in TRAININGS["lora"].loss]
+    assert list(held_out.lines[1].get_ydata()) == [p.loss for p in TRAININGS["qlora"].eval_loss]
+    assert "peak 1.00 GB" in memory.get_legend().get_texts()[0].get_text()
+
+
+def test_a_figure_is_saved_with_the_run(runs: Path) -> None:
+    run = paths.RunFolder("test")
+    figures.save(ALL["cost"], run, "cost")
+    assert (run.figures / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_live_curve_can_be_drawn_from_the_first_moment() -> None:
+    assert "data:image/png" in figures.live_curve([], [], 0)
+    assert "data:image/png" in figures.live_curve([(1, 2.0)], [(1, 1.5)], 10)
+
+
+def test_tables_keep_their_columns_whatever_the_text() -> None:
+    text = show.table(["a", "b"], [("x | y", "two\nlines")]).data
+    assert text.splitlines()[2] == "| x \\| y | two lines |"
+
+
+def test_worked_answers_are_marked_and_not_rendered() -> None:
+    before, after = make_answers([False]), make_answers([True])
+    before.items[0].text = "$5 * 3$ <b>is</b> #### 8"
+    text = show.side_by_side(records.examples({"base model": before, "LoRA": after}, 1)).data
+    assert "✗ *base model*: \\$5 \\* 3\\$ \\<b\\>is" in text
+    assert "✓ *LoRA*" in text
+
+
+def test_facts_of_a_training_name_the_memory_for_what_it_is() -> None:
+    rows = dict(show.training_facts(make_training()))
+    assert rows["peak memory"] == "1.00 GB"
+    assert rows["training loss, first and last logged"] == "2.000 → 0.250"
