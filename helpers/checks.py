@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from scipy.stats import binomtest
+
 from helpers.errors import TutorialError
 from helpers.records import Answers, Merge, Training
 
@@ -13,11 +15,9 @@ Check = tuple[str, bool, str]  # statement, whether it holds, the figures behind
 # The evaluation after training repeats the last one during it: the same weights, the same data.
 # bitsandbytes 0.49 and 0.50 damaged the 4-bit weights in between (1.89 became 16.29).
 EVAL_TOLERANCE = 0.005
-# Merging rounds base + adapter to bfloat16 once more, so a few greedy answers may turn; more than
-# this share would mean another model. The tolerance is set in tests/test_checks.py's measurements.
-MERGED_AGREEMENT = 0.8
-# QLoRA's adapter moves from 4-bit to 16-bit weights, which changes the model itself a little.
-REQUANTISED_AGREEMENT = 0.6
+# Merging rounds base + adapter to bfloat16 once more, so a few greedy answers may turn; more would
+# mean another model. Measured with SmolLM2-135M: all 50 of 50 answers stayed as they were.
+MERGED_AGREEMENT = 0.9
 
 
 def conclude(checks: Iterable[Check]) -> None:
@@ -74,19 +74,42 @@ def of_training(training: Training, before: Answers, after: Answers) -> list[Che
     return checks
 
 
-def of_merge(name: str, merge: Merge, least: float = MERGED_AGREEMENT) -> list[Check]:
+def of_merge(name: str, merge: Merge) -> list[Check]:
     """Return the check that a merged model answers as base + adapter did.
 
     Args:
         name: the merged model, as readers know it.
         merge: what merging gave.
-        least: the least share of problems with the same final answer, 0 to 1.
     """
     return [
         (
             f"{name} answers as base + adapter did",
-            merge.same_answer >= least * merge.n,
+            merge.same_answer >= MERGED_AGREEMENT * merge.n,
             f"the same final answer on {merge.same_answer} of {merge.n} problems, "
-            f"at least {least:.0%} expected",
+            f"at least {MERGED_AGREEMENT:.0%} expected",
+        )
+    ]
+
+
+def of_change_of_base(name: str, before: Answers, after: Answers) -> list[Check]:
+    """Return the check that a model merged into another base did not get clearly worse.
+
+    QLoRA's adapter is trained beside 4-bit weights and merged into the 16-bit ones, so single
+    answers change; a clear loss (one-sided binomial test on the problems that only one of the two
+    solved, p < 0.01) would make the merged model useless.
+
+    Args:
+        name: the merged model, as readers know it.
+        before: the answers of base + adapter.
+        after: the answers of the merged model.
+    """
+    pairs = [(a.correct, b.correct) for a, b in zip(before.items, after.items, strict=True)]
+    lost, won = pairs.count((True, False)), pairs.count((False, True))
+    p = binomtest(lost, lost + won, alternative="greater").pvalue if lost + won else 1.0
+    return [
+        (
+            f"{name} is not clearly worse than base + adapter",
+            p >= 0.01,
+            f"{before.correct} of {before.n} before, {after.correct} after (p = {p:.4f})",
         )
     ]

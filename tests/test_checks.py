@@ -74,3 +74,12 @@ def test_two_answers_without_a_mark_agree_only_to_the_letter() -> None:
             item.given = ""
     second.items[1].text = "other words"
     assert merging.agreement(first, second) == (1, 1)
+
+
+def test_a_change_of_base_may_change_answers_but_not_lose_them() -> None:
+    before = make_answers([True] * 20 + [False] * 20)
+    turned = make_answers([False] * 5 + [True] * 15 + [True] * 4 + [False] * 16)
+    checks.conclude(checks.of_change_of_base("it", before, turned))
+    worse = make_answers([False] * 12 + [True] * 8 + [False] * 20)
+    with pytest.raises(TutorialError, match="20 of 40 before, 8 after"):
+        checks.conclude(checks.of_change_of_base("it", before, worse))

@@ -17,7 +17,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 EQUATION = re.compile(rf"({NUMBER}) ([-+*/]) ({NUMBER}) = ({NUMBER})(?![\d.]*\d)")
 OPTION = re.compile(rf"([A-E])\) ({NUMBER})")
 NAME = re.compile(r"\b(?:" + "|".join(person.name for person in PEOPLE) + r")\b")
-PINNED = "a2ca719555a0a8071b78d241e8fa436a641dc3bec54484d853fb367a0f2535da"
+PINNED = "b300f488f59e9e2e14c31cadc6ca2b7fa8d008deedf1ef4d41e423288cd26361"
 
 
 @pytest.fixture(scope="module")
