@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 RUN = paths.RunFolder("test-npu")
 NPU_SMI = Path(__file__).parent / "fixtures" / "npu_smi" / "910b3_24.1_idle.txt"
 # The work is cut down, and nothing else: 2,000 problems would take an hour here.
-OVERRIDES = "max_samples=32 max_new_tokens=8 logging_steps=1 eval_steps=1 learning_rate=1.0e-2"
+OVERRIDES = "max_samples=128 max_new_tokens=8 logging_steps=1 eval_steps=1 learning_rate=1.0e-2"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_six_notebooks_run(finished: subprocess.CompletedProcess[str]) -> No
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     comparison = compare.read(RUN.comparison)
     assert comparison.device == "npu"
-    assert comparison.accuracy["lora"].n == 32
+    assert comparison.accuracy["lora"].n == 128
 
 
 def test_the_trainings_were_on_the_device(finished: subprocess.CompletedProcess[str]) -> None:
