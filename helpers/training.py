@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 
-from helpers import data, factory, models, recipe, records, steps
+from helpers import data, factory, faults, models, recipe, records, steps
 from helpers.errors import TutorialError
 from helpers.files import refusals_explained, sha256_file, write_bytes
 from helpers.progress import read_trainer_log
@@ -83,6 +83,12 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
         if not (folder / "adapter_model.safetensors").is_file():
             raise TutorialError(
                 "The training ended without an adapter: look into its log.", log=call.log
+            )
+        operators = faults.cpu_fallbacks(call.log.read_text("utf-8", "replace"))
+        if operators:
+            say(
+                f"WARNING: the NPU has no kernel for {', '.join(operators)}, which ran on the CPU: "
+                "the times of this training are longer than they need be."
             )
         trained = _facts(method, settings, used, call)
         write_bytes(summary, trained.model_dump_json().encode())

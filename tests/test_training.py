@@ -1,0 +1,88 @@
+"""Training: what is read from a finished call, and what readers are told about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers import data, factory, settings, training
+from helpers.errors import TutorialError
+from helpers.files import write_json
+from helpers.memory import MemoryTrace
+
+FALLBACK = (
+    "CAUTION: The operator 'aten::isin.Tensor_Tensor' is not currently supported on the NPU "
+    "backend and will fall back to run on the CPU."
+)
+
+
+@pytest.fixture
+def ready(smoke: settings.Settings) -> settings.Settings:
+    """A run with data and a model folder, as 01_env and 02_data leave it."""
+    smoke.model.path.mkdir(parents=True)
+    (smoke.model.path / "config.json").write_text('{"model_type": "qwen2"}')
+    (smoke.model.path / "model.safetensors").write_text("weights")
+    data.prepare(smoke, say=lambda line: None)
+    return smoke
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True) -> None:
+    """Let llamafactory-cli's call leave what a real one leaves, without training."""
+
+    def call(command: str, name: str, recipe: dict, chosen: settings.Settings) -> factory.Call:
+        folder = chosen.run.adapter(name)
+        folder.mkdir(parents=True)
+        rows = [{"current_steps": i, "total_steps": 12, "loss": 3.0 - i / 10} for i in (1, 2)]
+        rows.append({"current_steps": 12, "total_steps": 12, "eval_loss": 1.5})
+        (folder / "trainer_log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        write_json(folder / "all_results.json", {"eval_loss": 1.5, "train_runtime": 6.0})
+        write_json(folder / "trainer_state.json", {"global_step": 12})
+        if adapter:
+            (folder / "adapter_model.safetensors").write_bytes(b"12345")
+        log = chosen.run.logs / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(log_text)
+        return factory.Call(9.0, MemoryTrace(measure="memory", bytes_used=[7], seconds=[1]), log)
+
+    monkeypatch.setattr(factory, "call", call)
+
+
+def test_the_facts_of_a_training(ready: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "all well")
+    trained = training.train("lora", ready, say=lambda line: None)
+    assert [point.loss for point in trained.loss] == [2.9, 2.8]
+    assert [(p.step, p.loss) for p in trained.eval_loss] == [(12, 1.5)]
+    assert (trained.optimizer_steps, trained.samples) == (12, 48)
+    assert trained.samples_per_second == 48 / 6.0
+    assert (trained.call_seconds, trained.adapter_bytes) == (9.0, 5)
+    assert training.read("lora", ready) == trained
+
+
+def test_operators_that_fall_back_to_the_cpu_are_told(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pretend(monkeypatch, FALLBACK)
+    training.train("lora", ready, said.append)
+    assert any("WARNING" in line and "aten::isin" in line for line in said)
+    said.clear()
+    pretend(monkeypatch, "all well")
+    training.train("qlora", ready, said.append)
+    assert not any("WARNING" in line for line in said)
+
+
+def test_a_call_without_an_adapter_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "all well", adapter=False)
+    with pytest.raises(TutorialError, match="without an adapter"):
+        training.train("lora", ready, say=lambda line: None)
+    with pytest.raises(TutorialError, match="03_lora"):
+        training.read("lora", ready)
+
+
+def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:
+    with pytest.raises(TutorialError, match="02_data"):
+        training.train("lora", smoke)
