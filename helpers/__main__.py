@@ -14,7 +14,8 @@ from helpers.errors import TutorialError
 from helpers.settings import AUTO, resolve
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+# A log has no width of its own; 80 columns would break every line of the table.
+console = Console(width=None if sys.stdout.isatty() else 130)
 
 Profile = Annotated[str, typer.Option(help="smoke, cpu, cuda or npu; auto: by the hardware")]
 Model = Annotated[str, typer.Option(help="catalogue name, ModelScope id or folder")]

@@ -132,6 +132,8 @@ def _check_fair(found: dict[str, Record]) -> list[tuple[str, Any, Any]]:
 
 
 def _share(ratio: float) -> str:
+    if abs(ratio - 1) <= NOTEWORTHY:
+        return "about as much"
     return f"{abs(ratio - 1) * 100:.0f} % {'more' if ratio > 1 else 'less'}"
 
 
@@ -161,7 +163,7 @@ def verdict(pair: Paired, lora: Training, qlora: Training) -> str:
         advice = "use LoRA here: QLoRA costs time and saves no memory worth having"
     else:
         advice = "use either here"
-    return f"{accuracy_part}. {cost}: {advice}."
+    return f"{accuracy_part}. {cost}. {advice[0].upper()}{advice[1:]}."
 
 
 def compare(run: paths.RunFolder) -> Comparison:

@@ -7,12 +7,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers import paths
 from helpers.compare import LABELS
-from helpers.files import refusals_explained
+from helpers.files import write_bytes
 from helpers.records import Training
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -36,13 +37,11 @@ def _png(figure: Figure, dpi: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, run: paths.RunFolder, name: str) -> Figure:
+def save(figure: Figure, run: paths.RunFolder, name: str) -> Image:
     """Save a figure as figures/NAME.png of the run, and return it for the notebook to show."""
-    file = run.figures / f"{name}.png"
-    with refusals_explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=120)
-    return figure
+    picture = _png(figure)
+    write_bytes(run.figures / f"{name}.png", picture)
+    return Image(picture, alt=figure.get_suptitle())
 
 
 def live_curve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +47,14 @@ def _stream_cell_output() -> None:
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 
-class LocalKernelManager(AsyncKernelManager):
-    """Talks to its kernel through files instead of ports: nothing listens on the network."""
+def _local_kernels(folder: Path) -> type[AsyncKernelManager]:
+    """Return a kernel manager that talks through files in `folder`: nothing listens on a port."""
 
-    transport = Unicode("ipc")
+    class LocalKernelManager(AsyncKernelManager):
+        transport = Unicode("ipc")
+        ip = Unicode(str(folder / "kernel"))
+
+    return LocalKernelManager
 
 
 def run_notebooks(
@@ -78,15 +83,21 @@ def run_notebooks(
         ) from error
     _stream_cell_output()
     os.environ["TUTORIAL_HEADLESS"] = "1"
-    with lock:
+    with lock, tempfile.TemporaryDirectory() as sockets:
+        kernels = _local_kernels(Path(sockets))
         for name in paths.NOTEBOOK_NAMES:
             start = time.monotonic()
             say(f"== {name}")
-            _execute(name, run, parameters)
+            _execute(name, run, parameters, kernels)
             say(f"== {name} done in {time.monotonic() - start:.0f} s")
 
 
-def _execute(name: str, run: paths.RunFolder, parameters: dict[str, Any]) -> None:
+def _execute(
+    name: str,
+    run: paths.RunFolder,
+    parameters: dict[str, Any],
+    kernels: type[AsyncKernelManager],
+) -> None:
     executed = run.notebooks / f"{name}.ipynb"
     try:
         with refusals_explained(executed):
@@ -98,7 +109,7 @@ def _execute(name: str, run: paths.RunFolder, parameters: dict[str, Any]) -> Non
                 cwd=paths.NOTEBOOKS,
                 progress_bar=False,
                 log_output=True,
-                kernel_manager_class="helpers.runner.LocalKernelManager",
+                kernel_manager_class=kernels,
             )
     except PapermillExecutionError as error:
         if error.ename == "TutorialError":

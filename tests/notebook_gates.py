@@ -47,6 +47,15 @@ def no_places_or_secrets(notebook: Notebook) -> list[str]:
     return faults + [f"secret {m.group()[:12]}" for t in texts for m in SECRET.finditer(t)]
 
 
+def figures_shown(notebook: Notebook) -> list[str]:
+    """A figure that shows as text only, `<Figure size ...>`, is no figure."""
+    return [
+        "a figure is not shown"
+        for cell in code_cells(notebook)
+        if "figures.save" in source(cell) and "image/png" not in json.dumps(cell["outputs"])
+    ]
+
+
 def parameters(notebook: Notebook) -> list[str]:
     tagged = [c for c in code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
     return [] if len(tagged) == 1 else [f"{len(tagged)} cells are tagged parameters, not 1"]
@@ -85,5 +94,13 @@ def story(notebook: Notebook) -> list[str]:
 def all_faults(file: Path) -> list[str]:
     """Return every fault of a notebook file."""
     notebook = json.loads(file.read_text("utf-8"))
-    gates = (execution_counts, no_errors, no_places_or_secrets, parameters, imports, story)
+    gates = (
+        execution_counts,
+        no_errors,
+        no_places_or_secrets,
+        figures_shown,
+        parameters,
+        imports,
+        story,
+    )
     return size(file) + [fault for gate in gates for fault in gate(notebook)]

@@ -46,8 +46,9 @@ def test_curves_show_the_figures_they_are_given() -> None:
 
 def test_a_figure_is_saved_with_the_run(runs: Path) -> None:
     run = paths.RunFolder("test")
-    figures.save(ALL["cost"], run, "cost")
-    assert (run.figures / "cost.png").read_bytes().startswith(b"\x89PNG")
+    shown = figures.save(ALL["cost"], run, "cost")
+    assert (run.figures / "cost.png").read_bytes() == shown.data
+    assert shown.data.startswith(b"\x89PNG")
 
 
 def test_the_live_curve_can_be_drawn_from_the_first_moment() -> None:

@@ -55,6 +55,11 @@ def plant_error(notebook: dict[str, Any]) -> None:
     gates.code_cells(notebook)[0]["outputs"] = [{"output_type": "error"}]
 
 
+def plant_lost_figure(notebook: dict[str, Any]) -> None:
+    for cell in gates.code_cells(notebook):
+        cell["outputs"] = [out for out in cell["outputs"] if "image/png" not in json.dumps(out)]
+
+
 def plant_path(notebook: dict[str, Any]) -> None:
     text = {"output_type": "stream", "name": "stdout", "text": ["in /home/me/runs"]}
     gates.code_cells(notebook)[0]["outputs"] = [text]
@@ -91,6 +96,7 @@ def plant_size(notebook: dict[str, Any]) -> None:
         (plant_null_count, "None"),
         (plant_order, "execution counts"),
         (plant_error, "shows an error"),
+        (plant_lost_figure, "a figure is not shown"),
         (plant_path, "absolute path /home/"),
         (plant_key, "secret"),
         (plant_second_parameters, "2 cells are tagged"),
