@@ -187,7 +187,7 @@ def compare(run: paths.RunFolder) -> Comparison:
         model=lora.model,
         data_source=lora.data.source,
         train_rows=lora.data.train,
-        eval_rows=lora.data.eval,
+        eval_rows=lora.answers.n,
         versions=lora.versions,
         recipe_differences=differences,
         accuracy={subject: accuracy(record.answers) for subject, record in found.items()},
