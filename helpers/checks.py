@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from scipy.stats import binomtest
 
 from helpers.errors import TutorialError
-from helpers.records import Answers, Merge, Training
+from helpers.records import Answers, Merge, Training, paired_counts
 
 Check = tuple[str, bool, str]  # statement, whether it holds, the figures behind it
 
@@ -103,8 +103,7 @@ def of_change_of_base(name: str, before: Answers, after: Answers) -> list[Check]
         before: the answers of base + adapter.
         after: the answers of the merged model.
     """
-    pairs = [(a.correct, b.correct) for a, b in zip(before.items, after.items, strict=True)]
-    lost, won = pairs.count((True, False)), pairs.count((False, True))
+    _, lost, won, _ = paired_counts(before, after)
     p = binomtest(lost, lost + won, alternative="greater").pvalue if lost + won else 1.0
     return [
         (

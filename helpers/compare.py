@@ -90,16 +90,13 @@ def paired(lora: Answers, qlora: Answers) -> Paired:
     Raises:
         ValueError: the two did not answer the same problems.
     """
-    if [item.problem for item in lora.items] != [item.problem for item in qlora.items]:
-        raise ValueError("LoRA and QLoRA did not answer the same problems")
-    pairs = [(a.correct, b.correct) for a, b in zip(lora.items, qlora.items, strict=True)]
-    only_lora, only_qlora = pairs.count((True, False)), pairs.count((False, True))
+    both, only_lora, only_qlora, neither = records.paired_counts(lora, qlora)
     differ = only_lora + only_qlora
     return Paired(
-        both=pairs.count((True, True)),
+        both=both,
         only_lora=only_lora,
         only_qlora=only_qlora,
-        neither=pairs.count((False, False)),
+        neither=neither,
         p=round(binomtest(only_lora, differ).pvalue, 4) if differ else 1.0,
     )
 

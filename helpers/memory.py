@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 from pydantic import BaseModel
 
-from helpers import hardware, npu_smi
+from helpers import cards, hardware, npu_smi
 
 
 class MemoryTrace(BaseModel):
@@ -54,7 +53,7 @@ def _cuda_bytes(pid: int) -> int:
     import pynvml
 
     pynvml.nvmlInit()
-    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
+    visible = cards.first_visible("CUDA_VISIBLE_DEVICES")
     if visible.isdigit():
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
     else:

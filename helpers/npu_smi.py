@@ -7,11 +7,12 @@ by their headings, rows by their bars. The shapes covered are those of public re
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from helpers import cards
 
 MEGABYTE = 1 << 20  # npu-smi's MB: a 64 GiB card has 65536 of them
 
@@ -236,7 +237,7 @@ def card_in_use(info: Info) -> Card:
     Raises:
         UnreadableOutput: the variable names a card that npu-smi does not show.
     """
-    first = (os.environ.get("ASCEND_RT_VISIBLE_DEVICES") or "0").split(",")[0].strip()
+    first = cards.first_visible("ASCEND_RT_VISIBLE_DEVICES")
     position = _whole(first, "ASCEND_RT_VISIBLE_DEVICES")
     if position >= len(info.cards):
         raise UnreadableOutput(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers import faults, paths
+from helpers import cards, faults, paths
 from helpers.errors import TutorialError
 from helpers.files import refusals_explained
 
@@ -31,12 +31,8 @@ def environment(
         extra: more variables, which give way to those that the reader has set.
     """
     env = dict(extra or {}) | dict(os.environ)
-    first = {
-        name: (env.get(name) or "0").split(",")[0]
-        for name in ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES")
-    }
-    env["CUDA_VISIBLE_DEVICES"] = first["CUDA_VISIBLE_DEVICES"] if device == "cuda" else ""
-    env["ASCEND_RT_VISIBLE_DEVICES"] = first["ASCEND_RT_VISIBLE_DEVICES"] if device == "npu" else ""
+    for kind, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("npu", "ASCEND_RT_VISIBLE_DEVICES")):
+        env[variable] = cards.first_visible(variable, env) if device == kind else ""
     env["USE_MODELSCOPE_HUB"] = "1"
     env["HF_HUB_OFFLINE"] = "1"  # models and data lie in folders: nothing asks a hub by accident
     env["TOKENIZERS_PARALLELISM"] = "false"

@@ -61,6 +61,20 @@ class Answers(BaseModel):
         return self.correct / self.n
 
 
+def paired_counts(first: Answers, second: Answers) -> tuple[int, int, int, int]:
+    """Return how many problems both solved, only the first, only the second, and neither.
+
+    Raises:
+        ValueError: the two did not answer the same problems.
+    """
+    if [item.problem for item in first.items] != [item.problem for item in second.items]:
+        raise ValueError("the two did not answer the same problems")
+    pairs = [(a.correct, b.correct) for a, b in zip(first.items, second.items, strict=True)]
+    outcomes = ((True, True), (True, False), (False, True), (False, False))
+    both, only_first, only_second, neither = (pairs.count(outcome) for outcome in outcomes)
+    return both, only_first, only_second, neither
+
+
 class Example(BaseModel):
     """One held-out problem with what several subjects wrote, by their names."""
 
