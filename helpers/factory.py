@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,15 @@ class Call:
     log: Path
 
 
-def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
+def call(
+    command: str,
+    name: str,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    arguments: Sequence[str] = (),
+    on_tick: Callable[[MemoryTrace], None] | None = None,
+) -> Call:
     """Run `llamafactory-cli COMMAND` with a recipe and show how it goes on.
 
     Args:
@@ -32,6 +41,8 @@ def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
         name: the step's name; its recipe goes to recipes/NAME.yaml, its log to logs/NAME.log.
         recipe: complete, as helpers/recipe.py composes it.
         settings: the run's settings; the profile decides which device is shown to the process.
+        arguments: key=value words that this call alone takes besides its recipe.
+        on_tick: called with the memory samples, twice a second.
 
     Raises:
         TutorialError: the call failed; the sentence gives cause and remedy.
@@ -45,13 +56,19 @@ def call(command: str, name: str, recipe: Recipe, settings: Settings) -> Call:
     batch = int(recipe.get("per_device_train_batch_size", 0))
     samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
     display = Display(log, trainer_log, samples_a_step, sampler.trace)
+
+    def tick() -> None:
+        display.tick()
+        if on_tick:
+            on_tick(sampler.trace)
+
     try:
         seconds = process.run(
-            [CLI, command, paths.in_recipe(file)],
+            [CLI, command, paths.in_recipe(file), *arguments],
             log,
             env=process.environment(device, run.cache, settings.profile.environment),
             on_start=sampler.start,
-            on_tick=display.tick,
+            on_tick=tick,
         )
     finally:
         memory = sampler.stop()

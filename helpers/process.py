@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -16,6 +20,7 @@ from helpers.errors import TutorialError
 from helpers.files import refusals_explained
 
 TAIL_LINES = 12
+_GUARD = str(Path(__file__).with_name("guard.py"))
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
@@ -71,15 +76,77 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
         family += family[0].children(recursive=True)
     except psutil.NoSuchProcess:
         return
-    for member in family:
-        try:
+    # The guard goes by itself once what it guards has gone.
+    for member in family[1:]:
+        with suppress(psutil.NoSuchProcess):
             member.terminate()
-        except psutil.NoSuchProcess:
-            continue
     _, alive = psutil.wait_procs(family, timeout=5)
     for member in alive:
-        member.kill()
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     process.wait()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A program under its guard, which ends as the program does, with the same code."""
+
+    guard: subprocess.Popen[bytes]
+    pid: int  # the program's own
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """Run a program from the repository's root for as long as the block runs.
+
+    It and everything it starts end with the block, and with this process, even where that is
+    killed (helpers/guard.py sees to it).
+
+    Args:
+        command: the program and its arguments.
+        log: the file that takes what it prints; started anew.
+        env: its whole environment; None passes on this process's.
+
+    Raises:
+        TutorialError: the program is missing, or the log cannot be written.
+    """
+    if not shutil.which(command[0], path=(env or os.environ).get("PATH")):
+        raise TutorialError(
+            f"{Path(command[0]).name} is not installed: run 'make setup' in the repository."
+        )
+    with refusals_explained(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    told, tell = os.pipe()
+    with output, os.fdopen(told, "rb") as pid_told:
+        try:
+            guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", _GUARD, str(tell), *command],
+                stdin=subprocess.PIPE,  # never written to: that it ends tells the guard
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=paths.ROOT,
+                env=dict(env) if env is not None else None,
+                pass_fds=(tell,),
+                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the child
+            )
+        finally:
+            os.close(tell)
+        assert guard.stdin
+        with guard.stdin:
+            try:
+                yield Running(guard, int(pid_told.read() or guard.pid))
+            finally:
+                end_tree(guard)
+
+
+def failure(command: Sequence[str], log: Path, code: int) -> TutorialError:
+    """Return the error for a program that ended with `code`; helpers/faults.py explains its log."""
+    name = " ".join(Path(part).name for part in command[:2])
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return TutorialError(faults.explain(text, name, code), log=log, tail=tail(log))
 
 
 def run(
@@ -105,39 +172,16 @@ def run(
             where the log shows a known fault.
     """
     start = time.monotonic()
-    with refusals_explained(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        output = log.open("wb")
-    with output:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=paths.ROOT,
-                env=dict(env) if env is not None else None,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the child
-            )
-        except FileNotFoundError as error:
-            raise TutorialError(
-                f"{Path(command[0]).name} is not installed: run 'make setup' in the repository."
-            ) from error
-        try:
-            if on_start:
-                on_start(process.pid)
-            while True:
-                try:
-                    code = process.wait(timeout=tick_seconds if on_tick else None)
-                    break
-                except subprocess.TimeoutExpired:
-                    if on_tick:
-                        on_tick()
-        except BaseException:
-            end_tree(process)
-            raise
+    with running(command, log, env=env) as program:
+        if on_start:
+            on_start(program.pid)
+        while True:
+            try:
+                code = program.guard.wait(timeout=tick_seconds if on_tick else None)
+                break
+            except subprocess.TimeoutExpired:
+                if on_tick:
+                    on_tick()
     if code != 0:
-        name = " ".join(Path(part).name for part in command[:2])
-        text = log.read_text(encoding="utf-8", errors="replace")
-        raise TutorialError(faults.explain(text, name, code), log=log, tail=tail(log))
+        raise failure(command, log, code)
     return time.monotonic() - start

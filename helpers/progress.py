@@ -30,16 +30,20 @@ class State:
     eval_losses: list[tuple[int, float]] = field(default_factory=list)
 
     def line(self, elapsed: float, samples_a_step: int, training_since: float | None,
-             memory: MemoryTrace | None) -> str:  # fmt: skip
-        """Return the state as one line; `elapsed` and `training_since` are in seconds."""
+             memory: MemoryTrace | None, first_step: int = 0) -> str:  # fmt: skip
+        """Return the state as one line; `elapsed` and `training_since` are in seconds.
+
+        Speed counts from `first_step`, where the call was at `training_since`.
+        """
         parts = [self.phase]
         if self.total:
             unit = "step" if self.phase != "answering" else "batch"
             parts.append(f"{unit} {self.step}/{self.total}")
         if self.losses:
             parts.append(f"loss {self.losses[-1][1]:.3f}")
-        if self.step and training_since is not None and elapsed > training_since:
-            rate = self.step / (elapsed - training_since)
+        done = self.step - first_step
+        if done > 0 and training_since is not None and elapsed > training_since:
+            rate = done / (elapsed - training_since)
             if samples_a_step:
                 parts.append(f"{rate * samples_a_step:.1f} samples/s")
             parts.append(f"{(self.total - self.step) / rate:.0f} s left")
@@ -110,6 +114,7 @@ class Display:
         self._samples_a_step, self._memory = samples_a_step, memory
         self._begin = time.monotonic()
         self._training_since: float | None = None
+        self._first_step = 0  # not 0 where a training is resumed, or was seen late
         self._shown_at = -1e9
         self._headless = is_headless()
         self._last_line = ""
@@ -127,8 +132,10 @@ class Display:
         state = read_state(self._log, self._trainer_log)
         elapsed = time.monotonic() - self._begin
         if self._training_since is None and state.phase != "loading":
-            self._training_since = elapsed
-        line = state.line(elapsed, self._samples_a_step, self._training_since, self._memory)
+            self._training_since, self._first_step = elapsed, state.step
+        line = state.line(
+            elapsed, self._samples_a_step, self._training_since, self._memory, self._first_step
+        )
         if self._headless:
             print(line, flush=True)
         else:

@@ -42,6 +42,8 @@ class Training(BaseModel):
     train_seconds: float  # the training loop, its evaluations included
     call_seconds: float  # the whole call: imports, loading, training, the last evaluation
     samples_per_second: float  # samples / train_seconds
+    resumed_at: list[int] = []  # steps from which it went on after an interruption; what was lost
+    # in between is done once more and counted once, starting and loading count every time
     memory: MemoryTrace
     adapter_bytes: int
     adapter_sha256: str

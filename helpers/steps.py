@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from helpers import paths
+from helpers.errors import TutorialError
 from helpers.files import refusals_explained, sha256_file, write_json
+
+# A run that was killed a moment ago may take this long to let go of its folder.
+LOCK_SECONDS = 5.0
 
 
 class _Output(BaseModel):
@@ -71,6 +78,52 @@ def _files(outputs: Sequence[Path]) -> list[Path]:
     return found
 
 
+@contextmanager
+def _alone(run: paths.RunFolder) -> Iterator[None]:
+    """Hold the run folder while a step changes it; a step within a step is let in.
+
+    Raises:
+        TutorialError: another process is doing a step in it.
+    """
+    with refusals_explained(run.root):
+        run.root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.root / ".step.lock", is_singleton=True)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout as error:
+            raise TutorialError(
+                f"Another notebook or run is working in {paths.shown(run.root)}: wait for it to "
+                "end, or choose another RUN=name."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _kept(run: paths.RunFolder, marker: Path, wanted: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Return how long a finished step took, when it was done, and why it is not to be re-used."""
+    try:
+        kept = _Marker.model_validate_json(marker.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return 0.0, "", "it was not finished"
+    damaged = [
+        key for key, output in kept.outputs.items() if not _same_file(run.root / key, output)
+    ]
+    why = f"{damaged[0]} is missing or was altered" if damaged else ""
+    if kept.inputs != wanted and not why:
+        why = _what_changed(kept.inputs, wanted)
+    return kept.seconds, kept.finished, why
+
+
+def _sha256_of_written(path: Path) -> str:
+    """Return a file's SHA-256, once the disk has the file: a marker must not outlast a power cut
+    that its outputs did not."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return sha256_file(path)
+
+
 def done_once(
     run: paths.RunFolder,
     name: str,
@@ -93,23 +146,30 @@ def done_once(
         Whether the step was re-used, and how long the action took when it was done.
 
     Raises:
-        TutorialError: the run folder cannot be written.
+        TutorialError: the run folder cannot be written, or another process works in it.
     """
     marker = run.steps / f"{name}.json"
     wanted = json.loads(json.dumps(inputs, default=str))
-    try:
-        kept = _Marker.model_validate_json(marker.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        kept = None
-    if kept is not None:
-        damaged = [
-            key for key, output in kept.outputs.items() if not _same_file(run.root / key, output)
-        ]
-        if kept.inputs == wanted and not damaged:
-            say(f"Re-using {name} from {kept.finished}: nothing it depends on has changed.")
-            return Done(reused=True, seconds=kept.seconds)
-        why = f"{damaged[0]} is missing or was altered" if damaged else ""
-        say(f"Doing {name} again: {why or _what_changed(kept.inputs, wanted)}.")
+    seconds, finished, why = _kept(run, marker, wanted)
+    if why:
+        with _alone(run):
+            seconds, finished, why = _kept(run, marker, wanted)  # it may just have been done
+            if why:
+                if finished:
+                    say(f"Doing {name} again: {why}.")
+                return Done(False, _do(run, marker, wanted, outputs, action))
+    say(f"Re-using {name} from {finished}: nothing it depends on has changed.")
+    return Done(reused=True, seconds=seconds)
+
+
+def _do(
+    run: paths.RunFolder,
+    marker: Path,
+    inputs: dict[str, Any],
+    outputs: Sequence[Path],
+    action: Callable[[], None],
+) -> float:
+    """Do a step and leave its marker; return how long the action took."""
     with refusals_explained(marker):
         marker.unlink(missing_ok=True)
     begin = time.monotonic()
@@ -119,9 +179,9 @@ def done_once(
     for path in _files(outputs):
         state = path.stat()
         records[path.relative_to(run.root).as_posix()] = _Output(
-            size=state.st_size, modified_ns=state.st_mtime_ns, sha256=sha256_file(path)
+            size=state.st_size, modified_ns=state.st_mtime_ns, sha256=_sha256_of_written(path)
         )
     finished = datetime.now().strftime("%Y-%m-%d %H:%M")
-    done = _Marker(inputs=wanted, outputs=records, finished=finished, seconds=seconds)
+    done = _Marker(inputs=inputs, outputs=records, finished=finished, seconds=seconds)
     write_json(marker, done.model_dump())
-    return Done(reused=False, seconds=seconds)
+    return seconds

@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 
-from helpers import data, factory, faults, models, recipe, records, steps
+from pydantic import ValidationError
+
+from helpers import data, factory, faults, models, paths, recipe, records, steps
+from helpers.checkpoints import Attempt, Parts, joined
 from helpers.errors import TutorialError
-from helpers.files import refusals_explained, sha256_file, write_bytes
-from helpers.progress import read_trainer_log
+from helpers.files import sha256_file, write_bytes
 from helpers.records import LossPoint, Training
 from helpers.settings import Settings
 
 
-def _facts(method: str, settings: Settings, used: recipe.Recipe, call: factory.Call) -> Training:
-    """Read what a finished training left in its output folder."""
+def _facts(
+    method: str, settings: Settings, used: recipe.Recipe, call: factory.Call, before: Parts
+) -> Training:
+    """Read what a finished training left in its output folder.
+
+    The losses are those of trainer_state.json, which goes through checkpoints whole.
+    """
     folder = settings.run.adapter(method)
-    rows = read_trainer_log(folder / "trainer_log.jsonl")
     results = json.loads((folder / "all_results.json").read_text())
-    optimizer_steps = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+    state = json.loads((folder / "trainer_state.json").read_text())
+    optimizer_steps, rows = state["global_step"], state["log_history"]
+    train_seconds = before.train_seconds + results["train_runtime"]
     examples = min(data.facts_of(settings.run).train, used.get("max_samples", 10**12))
     batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1)
     # The last batch of an epoch can be a part of one.
     samples = min(optimizer_steps * batch, round(examples * used["num_train_epochs"]))
     adapter = folder / "adapter_model.safetensors"
     evaluations = [
-        LossPoint(step=int(row["current_steps"]), loss=row["eval_loss"])
-        for row in rows
-        if "eval_loss" in row
+        LossPoint(step=row["step"], loss=row["eval_loss"]) for row in rows if "eval_loss" in row
     ]
     return Training(
-        loss=[
-            LossPoint(step=int(row["current_steps"]), loss=row["loss"])
-            for row in rows
-            if "loss" in row
-        ],
+        loss=[LossPoint(step=row["step"], loss=row["loss"]) for row in rows if "loss" in row],
         eval_loss=evaluations,
         final_eval_loss=results["eval_loss"],
         optimizer_steps=optimizer_steps,
         samples=samples,
-        train_seconds=results["train_runtime"],
-        call_seconds=round(call.seconds, 2),
-        samples_per_second=round(samples / results["train_runtime"], 4),
-        memory=call.memory,
+        train_seconds=round(train_seconds, 4),
+        call_seconds=round(before.seconds + call.seconds, 2),
+        samples_per_second=round(samples / train_seconds, 4),
+        resumed_at=before.resumed_at,
+        memory=joined(before.memory, call.memory, before.seconds),
         adapter_bytes=adapter.stat().st_size,
         adapter_sha256=sha256_file(adapter),
     )
@@ -51,6 +53,8 @@ def _facts(method: str, settings: Settings, used: recipe.Recipe, call: factory.C
 
 def train(method: str, settings: Settings, say: Callable[[str], None] = print) -> Training:
     """Train an adapter, unless the run has one that was trained from the same inputs.
+
+    A training with the same inputs that was interrupted goes on from its last whole checkpoint.
 
     Args:
         method: lora or qlora.
@@ -77,9 +81,18 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     }
 
     def action() -> None:
-        with refusals_explained(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        call = factory.call("train", method, used, settings)
+        attempt = Attempt(folder, inputs, say)
+        try:
+            call = factory.call(
+                "train", method, used, settings, arguments=attempt.arguments, on_tick=attempt.keep
+            )
+        except TutorialError as error:
+            if attempt.checkpoint:
+                error.message += (
+                    f" (This training went on from {attempt.checkpoint.name}; to start it anew, "
+                    f"delete {paths.shown(folder)}.)"
+                )
+            raise
         if not (folder / "adapter_model.safetensors").is_file():
             raise TutorialError(
                 "The training ended without an adapter: look into its log.", log=call.log
@@ -90,7 +103,7 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                 f"WARNING: the NPU has no kernel for {', '.join(operators)}, which ran on the CPU: "
                 "the times of this training are longer than they need be."
             )
-        trained = _facts(method, settings, used, call)
+        trained = _facts(method, settings, used, call, attempt.parts)
         write_bytes(summary, trained.model_dump_json().encode())
 
     steps.done_once(run, method, inputs, [folder], action, say)
@@ -104,10 +117,16 @@ def read(method: str, settings: Settings) -> Training:
         TutorialError: it has not been done, with the notebook that does it.
     """
     file = settings.run.adapter(method) / "training.json"
+    notebook = {"lora": "03_lora", "qlora": "04_qlora"}[method]
     if not file.is_file():
-        notebook = {"lora": "03_lora", "qlora": "04_qlora"}[method]
         raise TutorialError(
             f"Run {settings.run.name!r} has no {method} adapter yet: run the notebook {notebook} "
             "first."
         )
-    return Training.model_validate_json(file.read_text("utf-8"))
+    try:
+        return Training.model_validate_json(file.read_text("utf-8"))
+    except ValidationError as error:
+        raise TutorialError(
+            f"{paths.shown(file)} is damaged, or was written by another version of this tutorial: "
+            f"run the notebook {notebook} again."
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -31,14 +30,14 @@ def ready(smoke: settings.Settings) -> settings.Settings:
 def pretend(monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True) -> None:
     """Let llamafactory-cli's call leave what a real one leaves, without training."""
 
-    def call(command: str, name: str, recipe: dict, chosen: settings.Settings) -> factory.Call:
+    def call(
+        command: str, name: str, recipe: dict, chosen: settings.Settings, **more: object
+    ) -> factory.Call:
         folder = chosen.run.adapter(name)
-        folder.mkdir(parents=True)
-        rows = [{"current_steps": i, "total_steps": 12, "loss": 3.0 - i / 10} for i in (1, 2)]
-        rows.append({"current_steps": 12, "total_steps": 12, "eval_loss": 1.5})
-        (folder / "trainer_log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        rows = [{"step": i, "loss": 3.0 - i / 10} for i in (1, 2)]
+        rows.append({"step": 12, "eval_loss": 1.5})
         write_json(folder / "all_results.json", {"eval_loss": 1.5, "train_runtime": 6.0})
-        write_json(folder / "trainer_state.json", {"global_step": 12})
+        write_json(folder / "trainer_state.json", {"global_step": 12, "log_history": rows})
         if adapter:
             (folder / "adapter_model.safetensors").write_bytes(b"12345")
         log = chosen.run.logs / f"{name}.log"
