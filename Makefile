@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
 LOCKS := requirements.lock $(if $(wildcard /dev/davinci[0-9]*),requirements-npu.lock)
+IS_311 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
+NEEDS_311 = { echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install python3.11, or say where it is with 'make PYTHON=/path/to/python3.11 ...'." >&2; exit 1; }
 # uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
 PIP_MIRROR = $(shell $(BIN)/python -m pip config get global.index-url 2>/dev/null)
 UV = $(if $(PIP_MIRROR),UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$(PIP_MIRROR)}) $(BIN)/python -m uv
@@ -28,12 +30,12 @@ export TUTORIAL_OVERRIDES := $(OVERRIDES)
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY)  ## make .venv from the lock
+setup:  ## make .venv from the lock, or mend it
+	@$(MAKE) --no-print-directory -W pyproject.toml $(READY)
 
 $(READY): $(LOCKS) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install python3.11, or say where it is with 'make PYTHON=/path/to/python3.11 ...'." >&2; exit 1; }
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || rm -rf $(VENV)
+	@$(PYTHON) $(IS_311) || $(NEEDS_311)
+	@$(BIN)/python $(IS_311) || rm -rf $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python cannot make a virtual environment: on Debian and Ubuntu run 'apt install python3.11-venv', then this command again." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
@@ -59,8 +61,10 @@ notebooks: $(READY)  ## take over the executed notebooks of a run, to commit the
 lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
 
-doctor: $(READY)  ## check this machine; exit code 1 on a failure
-	@$(BIN)/python -m helpers doctor
+# It needs no .venv that works: a doctor looks at a broken one, too, and changes nothing.
+doctor:  ## check this machine, set up or not; fails if a check does
+	@python=$(BIN)/python; $$python $(IS_311) || python='$(PYTHON)'; \
+	  $$python $(IS_311) || $(NEEDS_311); $$python -m helpers doctor
 
 bench: $(READY)  ## time the 4-bit kernels, and a QLoRA step on the simulated NPU
 	$(BIN)/python benchmarks/bench_4bit.py kernels

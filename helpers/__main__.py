@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.table import Table
+from helpers import host
 
-from helpers import paths
-from helpers.errors import TutorialError
-from helpers.settings import AUTO, resolve
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+
+    from helpers import paths
+    from helpers.errors import TutorialError
+    from helpers.settings import AUTO, resolve
+except ImportError as error:  # .venv is half-made, or this is another Python
+    sys.exit(host.without_packages(error, sys.argv[1:]))
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # A log has no width of its own; 80 columns would break every line of the table.
@@ -85,7 +90,7 @@ def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> Non
     for check in found:
         table.add_row(check.name, check.status, check.finding, check.remedy)
     console.print(table)
-    raise typer.Exit(int(checks.failed(found)))
+    raise typer.Exit(int(host.failed(found)))
 
 
 def main() -> int:
@@ -95,6 +100,8 @@ def main() -> int:
     except TutorialError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        return host.without_packages(error, sys.argv[1:])
     except KeyboardInterrupt:
         print("\nStopped. Finished steps are kept; the same command goes on.", file=sys.stderr)
         return 130

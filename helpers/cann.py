@@ -1,4 +1,4 @@
-"""Where CANN lies on this machine, and which version it is: both layouts of its folders."""
+"""Where CANN lies on this machine and which version it is, in both layouts; and the driver's."""
 
 from __future__ import annotations
 
@@ -43,6 +43,20 @@ def installations(root: Path) -> dict[Path, str]:
         if version and folder.resolve() not in {known.resolve() for known in found}:
             found[folder] = version
     return found
+
+
+def driver_version(root: Path) -> str | None:
+    """Return the version of the Ascend driver, or None where none is installed.
+
+    Args:
+        root: the root of the file system.
+    """
+    try:
+        text = (root / "usr/local/Ascend/driver/version.info").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    match = re.search(r"^Version\s*=\s*(\S+)", text, re.M)
+    return match[1] if match else None
 
 
 def set_env_script(root: Path) -> Path | None:

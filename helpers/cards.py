@@ -1,11 +1,23 @@
-"""Which card a run uses: the first that the environment shows."""
+"""Which card a run uses, the first that the environment shows; and whether there are Ascends."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def first_visible(variable: str, env: Mapping[str, str] = os.environ) -> str:
     """Return the first card that a variable such as CUDA_VISIBLE_DEVICES shows, "0" without one."""
     return (env.get(variable) or "0").split(",")[0].strip()
+
+
+def npu_device_files() -> list[Path]:
+    """Return the Ascend device files (/dev/davinci0, ...), in order."""
+    return sorted(Path("/dev").glob("davinci[0-9]*"))
+
+
+def is_ascend_host() -> bool:
+    """Return whether this machine has an Ascend NPU, or the tools of one."""
+    return bool(npu_device_files()) or shutil.which("npu-smi") is not None

@@ -16,55 +16,22 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 
-from helpers import cann, faults, hardware, npu_smi, paths, process
+from helpers import cann, cards, faults, host, npu_smi, paths, process
 from helpers.errors import TutorialError
+from helpers.host import Check, Status, fail, ok, warn
 from helpers.settings import Settings
 
 GB = 1e9
-
-
-class Status(StrEnum):
-    """How a check ended. Only FAIL keeps a run from working."""
-
-    OK = "OK"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor's list; `remedy` is one sentence, empty where nothing is to do."""
-
-    name: str
-    status: Status
-    finding: str
-    remedy: str = ""
-
-
-def _ok(name: str, finding: str) -> Check:
-    return Check(name, Status.OK, finding)
-
-
-def _warn(name: str, finding: str, remedy: str) -> Check:
-    return Check(name, Status.WARN, finding, remedy)
-
-
-def _fail(name: str, finding: str, remedy: str) -> Check:
-    return Check(name, Status.FAIL, finding, remedy)
-
-
-def failed(checks: list[Check]) -> bool:
-    """Return whether a check found something that keeps a run from working."""
-    return any(check.status is Status.FAIL for check in checks)
 
 
 # ---- the probe: the only process that imports torch ----------------------------------------------
@@ -205,7 +172,7 @@ NPU_LOCK = paths.ROOT / "requirements-npu.lock"
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Return the versions that a lock pins, by package.
+    """Return the versions that a lock pins for this machine, by package.
 
     Raises:
         TutorialError: there is no such file.
@@ -214,8 +181,13 @@ def pins(lock: Path) -> dict[str, str]:
         text = lock.read_text("utf-8")
     except FileNotFoundError as error:
         raise TutorialError(f"{paths.shown(lock)} is missing: restore it with git.") from error
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
-    return {name.lower().replace("_", "-"): version for name, version in found}
+    lines = re.findall(r"^[a-z0-9][^\\\n]*", text, re.MULTILINE)
+    found = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
+        for one in found
+        if one.marker is None or one.marker.evaluate()
+    }
 
 
 def installed(package: str) -> str | None:
@@ -226,16 +198,9 @@ def installed(package: str) -> str | None:
         return None
 
 
-def check_python() -> Check:
-    """The lock and pyproject.toml are for Python 3.11."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == (3, 11):
-        return _ok("Python", version)
-    return _fail(
-        "Python",
-        f"{version}, and the lock is for 3.11",
-        "Install Python 3.11, remove .venv and run 'make setup PYTHON=/path/to/python3.11'.",
-    )
+def all_installed() -> dict[str, str]:
+    """Return the version of every installed package, by its name as the lock spells it."""
+    return {canonicalize_name(one.name): one.version for one in metadata.distributions()}
 
 
 def check_packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -> list[Check]:
@@ -251,13 +216,13 @@ def check_packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -
         wanted = pinned.get(package, "")
         if version is None:
             checks.append(
-                _fail(package, "not installed", f"Run 'make setup': it installs {wanted}.")
+                fail(package, "not installed", f"Run 'make setup': it installs {wanted}.")
             )
         elif version.split("+")[0] == wanted:  # "+cpu" and the like name a build, not a version
             agreeing.append(f"{package} {version}")
         elif package == "bitsandbytes" and (0, 49) <= _release(version)[:2] <= (0, 50):
             checks.append(
-                _fail(
+                fail(
                     package,
                     f"{version} damages 4-bit weights on CPUs with AVX512-BF16 when a checkpoint "
                     "is saved",
@@ -266,23 +231,53 @@ def check_packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -
             )
         else:
             checks.append(
-                _warn(
+                warn(
                     package,
                     f"{version}, and the lock has {wanted}",
                     "Run 'make setup' to get the version that this was tested with.",
                 )
             )
     if agreeing:
-        checks.insert(0, _ok("packages", ", ".join(agreeing)))
+        checks.insert(0, ok("packages", ", ".join(agreeing)))
     return checks
+
+
+def check_lock(pinned: Mapping[str, str], found: Mapping[str, str]) -> Check:
+    """Compare the rest of what is installed with the lock: what those packages need in turn.
+
+    Args:
+        pinned: the version each package is pinned at.
+        found: the version of every package that is installed.
+    """
+    name = "the rest of the lock"
+    # torch's CPU build, which the README offers, does without the CUDA libraries.
+    cuda = ("nvidia-", "cuda-", "triton") if "+cpu" in found.get("torch", "") else ()
+    rest = [one for one in pinned if one not in PACKAGES and not one.startswith(cuda)]
+    missing = [one for one in rest if one not in found]
+    other = [one for one in rest if one in found and found[one].split("+")[0] != pinned[one]]
+    if missing:
+        return fail(name, f"not installed: {_some(missing)}", "Run 'make setup'.")
+    if other:
+        return warn(
+            name,
+            f"other versions than the lock's: {_some([f'{one} {found[one]}' for one in other])}",
+            "Run 'make setup' to get the versions that this was tested with.",
+        )
+    return ok(name, f"{len(rest)} packages, each at its pinned version")
+
+
+def _some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def check_deepspeed() -> Check:
     """DeepSpeed is not used here, and the article found that it breaks training on an NPU."""
     version = installed("deepspeed")
     if version is None:
-        return _ok("deepspeed", "not installed, as it should be")
-    return _warn(
+        return ok("deepspeed", "not installed, as it should be")
+    return warn(
         "deepspeed",
         f"{version} is installed; it is not used, and it has been seen to break training on NPUs",
         "Run '.venv/bin/python -m uv pip uninstall deepspeed'.",
@@ -292,8 +287,8 @@ def check_deepspeed() -> Check:
 def check_swanlab() -> Check:
     """SwanLab logs to its cloud if a key is set, else to local files. The key is never shown."""
     if os.environ.get("SWANLAB_API_KEY"):
-        return _ok("SwanLab", "cloud: SWANLAB_API_KEY is set")
-    return _ok("SwanLab", "local mode: no key is set and none is needed")
+        return ok("SwanLab", "cloud: SWANLAB_API_KEY is set")
+    return ok("SwanLab", "local mode: no key is set and none is needed")
 
 
 # ---- torch and the device ------------------------------------------------------------------------
@@ -302,9 +297,9 @@ def check_swanlab() -> Check:
 def check_torch(seen: Probe) -> Check:
     """Can torch be imported at all."""
     if seen.torch is None:
-        return _fail("import torch", *_fault(seen.output))
+        return fail("import torch", *_fault(seen.output))
     beside = f", torch_npu {seen.torch_npu}" if seen.torch_npu else ""
-    return _ok("import torch", f"torch {seen.torch}{beside}")
+    return ok("import torch", f"torch {seen.torch}{beside}")
 
 
 _NO_CARD = {
@@ -319,22 +314,22 @@ def check_device(device: str, seen: Probe) -> Check:
     """Does torch see the device that the profile trains on."""
     name = f"{device.upper()} in torch"
     if seen.cards is None:
-        return _fail(name, *_fault(seen.device_fault or seen.output))
+        return fail(name, *_fault(seen.device_fault or seen.output))
     if seen.cards == 0:
         known = faults.recognise(seen.output)
-        return _fail(name, "torch sees no card", known or _NO_CARD[device])
+        return fail(name, "torch sees no card", known or _NO_CARD[device])
     if seen.device_fault:
-        return _fail(name, *_fault(seen.device_fault))
+        return fail(name, *_fault(seen.device_fault))
     if seen.cards > 1:
-        return _ok(name, f"{seen.cards} cards are visible, and only the first is used: {seen.name}")
-    return _ok(name, seen.name or "one card")
+        return ok(name, f"{seen.cards} cards are visible, and only the first is used: {seen.name}")
+    return ok(name, seen.name or "one card")
 
 
 def check_bf16(seen: Probe) -> Check:
     """The recipes compute in bf16."""
     if seen.bf16:
-        return _ok("bf16", "supported")
-    return _fail(
+        return ok("bf16", "supported")
+    return fail(
         "bf16",
         "this card does not support it",
         "Use a card that does (Ascend 910B, NVIDIA Ampere or later), or train in fp16 with the "
@@ -346,10 +341,10 @@ def check_nf4(device: str, seen: Probe) -> Check:
     """Does bitsandbytes quantise to 4 bits and back on the device that QLoRA trains on."""
     name = "4-bit (NF4) round trip"
     if seen.nf4_error is None:
-        return _fail(name, *_fault(seen.nf4_fault or seen.output))
+        return fail(name, *_fault(seen.nf4_fault or seen.output))
     # Written so that NaN fails as well.
     if not seen.nf4_error <= NF4_ERROR_BOUND:
-        return _fail(
+        return fail(
             name,
             f"relative error {seen.nf4_error:.3f} on {device}, more than {NF4_ERROR_BOUND}",
             "Do not trust QLoRA here: run 'make setup' to get the pinned bitsandbytes, and report "
@@ -357,12 +352,12 @@ def check_nf4(device: str, seen: Probe) -> Check:
         )
     fallen = faults.cpu_fallbacks(seen.output)
     if fallen:
-        return _warn(
+        return warn(
             name,
             f"{', '.join(fallen)} fell back from the NPU to the CPU, which is slow",
             "Install the CANN and torch_npu versions that the README names.",
         )
-    return _ok(name, f"relative error {seen.nf4_error:.3f} on {device} (at most {NF4_ERROR_BOUND})")
+    return ok(name, f"relative error {seen.nf4_error:.3f} on {device} (at most {NF4_ERROR_BOUND})")
 
 
 def check_device_memory(
@@ -378,37 +373,17 @@ def check_device_memory(
     """
     name = "free device memory"
     if free is None or total is None:
-        return _warn(name, "not known", "Correct what the checks above found, and run this again.")
+        return warn(name, "not known", "Correct what the checks above found, and run this again.")
     finding = f"{free / GB:.1f} of {total / GB:.1f} GB"
     if holders:
-        return _warn(
-            name, f"{finding}; held by {holders}", "End those processes, or wait for them."
-        )
+        return warn(name, f"{finding}; held by {holders}", "End those processes, or wait for them.")
     if needed is not None and free < needed:
-        return _warn(
+        return warn(
             name,
             f"{finding}, and LoRA needs about {needed / GB:.1f} GB",
             "Choose a smaller model with MODEL=, free the card, or train with QLoRA only.",
         )
-    return _ok(name, finding)
-
-
-def check_visible_devices(value: str | None) -> Check:
-    """ASCEND_RT_VISIBLE_DEVICES: torch_npu sees no card unless it ascends strictly."""
-    name = "ASCEND_RT_VISIBLE_DEVICES"
-    if value is None:
-        return _ok(name, "not set: every card is visible")
-    numbers = [part.strip() for part in value.split(",")]
-    if all(re.fullmatch(r"[0-9]+", number) for number in numbers):
-        order = [int(number) for number in numbers]
-        if order == sorted(set(order)):
-            return _ok(name, value)
-    return _fail(
-        name,
-        f"{value!r} is not a list of ascending numbers, so torch_npu sees no card",
-        "Run 'export ASCEND_RT_VISIBLE_DEVICES=0' (or 'unset ASCEND_RT_VISIBLE_DEVICES') and "
-        "start JupyterLab again from that shell.",
-    )
+    return ok(name, finding)
 
 
 # ---- driver, CANN, torch_npu ---------------------------------------------------------------------
@@ -432,89 +407,6 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
-def check_driver(root: Path, answer: npu_smi.Info | Exception) -> Check:
-    """The Ascend driver: its version file, and whether npu-smi answers.
-
-    Args:
-        root: the root of the file system.
-        answer: what npu_smi.query returned or raised.
-    """
-    name = "Ascend driver"
-    try:
-        text = (root / "usr/local/Ascend/driver/version.info").read_text("utf-8", "replace")
-    except OSError:
-        text = ""
-    match = re.search(r"^Version\s*=\s*(\S+)", text, re.MULTILINE)
-    if isinstance(answer, npu_smi.Info):
-        ill = [f"NPU {card.npu_id}: {card.health}" for card in answer.cards if card.health != "OK"]
-        cards = f"{len(answer.cards)} x {answer.cards[0].name or 'unnamed NPU'}"
-        finding = f"{match[1] if match else answer.version}; npu-smi shows {cards}"
-        if ill:
-            return _warn(
-                name,
-                f"{finding}; health: {', '.join(ill)}",
-                "Look the fault up with 'npu-smi info -t health -i ID', or rent another machine.",
-            )
-        return _ok(name, finding)
-    if isinstance(answer, FileNotFoundError):
-        if match:
-            return _warn(
-                name,
-                f"{match[1]}, but there is no npu-smi",
-                "Add the folder of npu-smi (often /usr/local/bin or /usr/local/sbin) to PATH.",
-            )
-        return _fail(
-            name,
-            "no driver and no npu-smi",
-            "Rent a machine with an Ascend NPU and an Ascend image, or use PROFILE=cuda or cpu.",
-        )
-    if isinstance(answer, subprocess.TimeoutExpired):
-        return _fail(
-            name,
-            f"npu-smi did not answer within {answer.timeout:.0f} s",
-            "The driver hangs: restart the machine, and if that does not help rent another one.",
-        )
-    output = getattr(answer, "output", "")
-    known = faults.recognise(output)
-    if known:
-        return _fail(name, _fault(output)[0], known)
-    return _warn(
-        name,
-        f"npu-smi's answer cannot be read ({answer})",
-        "Look at 'npu-smi info' yourself: free memory and its holders are not checked here.",
-    )
-
-
-def check_cann(root: Path) -> Check:
-    """Is CANN there."""
-    found = cann.installations(root)
-    if found:
-        return _ok("CANN", ", ".join(f"{version} ({path})" for path, version in found.items()))
-    return _fail(
-        "CANN",
-        "not found under /usr/local/Ascend",
-        "Choose an image that has CANN, or install the CANN toolkit and its kernels for this chip.",
-    )
-
-
-def check_set_env(root: Path) -> Check:
-    """Was CANN's set_env.sh sourced in the shell that started this."""
-    name = "set_env.sh"
-    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
-    script = cann.set_env_script(root)
-    remedy = (
-        f"Run 'source {script}' and start this again, JupyterLab included, from that shell (the "
-        "line fits into ~/.bashrc)."
-        if script
-        else "Install CANN, source its set_env.sh and start this again from that shell."
-    )
-    if not home:
-        return _fail(name, "not sourced: ASCEND_HOME_PATH is not set", remedy)
-    if not Path(home).is_dir():
-        return _fail(name, f"ASCEND_HOME_PATH={home} does not exist", remedy)
-    return _ok(name, f"sourced: ASCEND_HOME_PATH={home}")
-
-
 def check_compatibility(
     torch: str | None, torch_npu: str | None, cann: str | None, pinned: str
 ) -> Check:
@@ -528,31 +420,31 @@ def check_compatibility(
     """
     name = "torch, torch_npu, CANN"
     if torch_npu is None:
-        return _fail(name, "torch_npu is not installed", f"Run 'make setup': it adds {pinned}.")
+        return fail(name, "torch_npu is not installed", f"Run 'make setup': it adds {pinned}.")
     together = f"torch {torch}, torch_npu {torch_npu}, CANN {cann or 'unknown'}"
     if torch is None or _release(torch) != _release(torch_npu):
-        return _fail(
+        return fail(
             name,
             f"{together}: torch and torch_npu differ",
             "Run 'make setup': it installs the two versions that go together.",
         )
     if cann is None:
-        return _warn(name, together, "Find out CANN's version and compare it with the README's.")
+        return warn(name, together, "Find out CANN's version and compare it with the README's.")
     listed = COMPATIBLE.get(cann.upper())
     if listed is None:
-        return _warn(
+        return warn(
             name,
             f"{together}: this CANN is not in the table of tested versions",
             "Compare the versions with COMPATIBILITY.md of github.com/Ascend/pytorch.",
         )
     public = torch_npu.split("+")[0]
     if public in listed:
-        return _ok(name, f"{together}: they go together")
+        return ok(name, f"{together}: they go together")
     wanted = [known for known, versions in COMPATIBLE.items() if public in versions]
     remedy = f"Use an image with CANN {' or '.join(wanted) or '9.1.0'}, which goes with it."
     if _release(public) in {_release(version) for version in listed}:
-        return _warn(name, f"{together}: another post release is listed for this CANN", remedy)
-    return _fail(name, f"{together}: they do not go together", remedy)
+        return warn(name, f"{together}: another post release is listed for this CANN", remedy)
+    return fail(name, f"{together}: they do not go together", remedy)
 
 
 def _card_in_use(answer: npu_smi.Info | Exception) -> npu_smi.Card | None:
@@ -589,28 +481,20 @@ def _npu_memory_check(seen: Probe, answer: npu_smi.Info | Exception, needed: flo
     return check_device_memory(free, total, needed, holders)
 
 
-def _ask_npu_smi() -> npu_smi.Info | Exception:
-    """Return what npu-smi shows, or what kept it from showing it."""
-    try:
-        return npu_smi.query()
-    except (FileNotFoundError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired) as error:
-        return error
-
-
 def _npu_checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> list[Check]:
     """Return what there is to say about an Ascend host below torch."""
     in_use = next(iter(cann.installations(root).values()), seen.cann)
     return [
-        check_driver(root, answer),
-        check_cann(root),
-        check_set_env(root),
+        host.check_driver(root, answer),
+        host.check_cann(root),
+        host.check_set_env(root),
         check_compatibility(
             seen.torch or installed("torch"),
             seen.torch_npu or installed("torch-npu"),
             in_use,
             pins(NPU_LOCK).get("torch-npu", ""),
         ),
-        check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),
+        host.check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),
     ]
 
 
@@ -665,14 +549,14 @@ def check_memory(settings: Settings, root: Path) -> Check:
     finding = f"{available / GB:.1f} GB free"
     weights = weights_bytes(settings)
     if weights is None:
-        return _ok(name, f"{finding}; what {settings.model.name} needs is not known")
+        return ok(name, f"{finding}; what {settings.model.name} needs is not known")
     # [an estimate] Merging holds the weights twice for a moment; training on a CPU adds gradients
     # and activations of about the weights' size again.
     copies = 3 if settings.profile.device == "cpu" else 2
     needed = copies * weights + PROGRAM_BYTES
     if available >= needed:
-        return _ok(name, f"{finding}, about {needed / GB:.1f} GB needed")
-    return _warn(
+        return ok(name, f"{finding}, about {needed / GB:.1f} GB needed")
+    return warn(
         name,
         f"{finding}, and {settings.model.name} needs about {needed / GB:.1f} GB",
         "Close other programs, or choose a smaller model with MODEL=.",
@@ -717,7 +601,7 @@ def check_disks(settings: Settings) -> list[Check]:
         )
         if locked:
             checks.append(
-                _fail(
+                fail(
                     name,
                     f"{paths.shown(locked[0])} cannot be written",
                     "Change its permissions, or set TUTORIAL_MODELS and TUTORIAL_RUNS to folders "
@@ -725,49 +609,18 @@ def check_disks(settings: Settings) -> list[Check]:
                 )
             )
         elif free < needed:
-            checks.append(_fail(name, f"{finding}, {needed / GB:.1f} GB needed", remedy))
+            checks.append(fail(name, f"{finding}, {needed / GB:.1f} GB needed", remedy))
         elif weights is None:
             checks.append(
-                _warn(
+                warn(
                     name,
                     f"{finding}; the size of {settings.model.name} is not known",
                     "Make sure that three times the size of its weights is free.",
                 )
             )
         else:
-            checks.append(_ok(name, f"{finding}, {needed / GB:.1f} GB needed"))
+            checks.append(ok(name, f"{finding}, {needed / GB:.1f} GB needed"))
     return checks
-
-
-def check_data_disk(root: Path) -> Check | None:
-    """On AutoDL (None elsewhere): do models and runs lie on the data disk.
-
-    Its system disk holds 30 GB, which conda and one 7B model fill.
-    """
-    name = "AutoDL data disk"
-    disk = root / "root/autodl-tmp"
-    if not disk.is_dir():
-        return None
-    if not os.path.ismount(disk):
-        return _warn(
-            name,
-            "/root/autodl-tmp is not mounted, so it lies on the 30 GB system disk",
-            "Restart the machine from AutoDL's console, or ask its support for the data disk.",
-        )
-    others = (disk, root / "root/autodl-fs")
-    astray = [
-        folder
-        for folder in (paths.MODELS, paths.RUNS)
-        if not any(folder.is_relative_to(other.resolve()) for other in others)
-    ]
-    if astray:
-        return _warn(
-            name,
-            f"{' and '.join(str(folder) for folder in astray)} would lie on the 30 GB system disk",
-            "Run 'export TUTORIAL_MODELS=/root/autodl-tmp/models "
-            "TUTORIAL_RUNS=/root/autodl-tmp/runs', or clone the repository into /root/autodl-tmp.",
-        )
-    return _ok(name, "models and runs lie on it")
 
 
 def check_proxy(settings: Settings) -> Check | None:
@@ -781,7 +634,7 @@ def check_proxy(settings: Settings) -> Check | None:
     hub = settings.model.modelscope or settings.profile.data.source == "math10k"
     if not hub or not set_ones:
         return None
-    return _warn(
+    return warn(
         "proxy",
         f"{', '.join(set_ones)} set, perhaps by network_turbo, which slows ModelScope down",
         f"Run 'unset {' '.join(set_ones)}' before downloading from ModelScope, unless this is "
@@ -837,21 +690,23 @@ def examine(
     """
     device = settings.profile.device
     seen = probe(device)
+    pinned, found = pins(LOCK), all_installed()
     checks = [
-        check_python(),
-        *check_packages(pins(LOCK), {package: installed(package) for package in PACKAGES}),
+        host.check_python(),
+        *check_packages(pinned, {package: found.get(package) for package in PACKAGES}),
+        check_lock(pinned, found),
         check_deepspeed(),
     ]
     answer = None
-    if device == "npu" or hardware.detect_device() == "npu":
-        answer = _ask_npu_smi()
+    if device == "npu" or cards.is_ascend_host():
+        answer = host.ask_npu_smi()
         below = _npu_checks(root, seen, answer)
         checks += below if device == "npu" else [_only_warn(check) for check in below]
     checks.append(check_torch(seen))
     if seen.torch:
         checks += _device_checks(settings, seen, answer)
     checks += [check_memory(settings, root), *check_disks(settings)]
-    checks += [found for found in (check_data_disk(root), check_proxy(settings)) if found]
+    checks += [check for check in (host.check_data_disk(root), check_proxy(settings)) if check]
     checks.append(check_swanlab())
     return checks
 

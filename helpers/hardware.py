@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel
 
-from helpers import npu_smi
+from helpers import cards, npu_smi
 
 
 class Hardware(BaseModel):
@@ -29,11 +28,6 @@ class Hardware(BaseModel):
         """Return the machine in one line."""
         cards = f"{len(self.accelerators)} x {self.accelerators[0]}, " if self.accelerators else ""
         return f"{cards}{self.cpu}, {self.cores} cores, {self.memory_gb:.0f} GB of memory"
-
-
-def npu_device_files() -> list[Path]:
-    """Return the Ascend device files (/dev/davinci0, ...), in order."""
-    return sorted(Path("/dev").glob("davinci[0-9]*"))
 
 
 @cache
@@ -53,7 +47,7 @@ def cuda_cards() -> tuple[str, ...]:
 
 def detect_device() -> str:
     """Return what training would run on here: "npu", "cuda" or "cpu"."""
-    if npu_device_files() or shutil.which("npu-smi"):
+    if cards.is_ascend_host():
         return "npu"
     return "cuda" if cuda_cards() else "cpu"
 
@@ -79,7 +73,7 @@ def describe() -> Hardware:
     try:
         names = [f"Ascend {card.name}" for card in npu_smi.query().cards]
     except (OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
-        names = [f"Ascend NPU ({file.name})" for file in npu_device_files()]
+        names = [f"Ascend NPU ({file.name})" for file in cards.npu_device_files()]
     return Hardware(
         device=device,
         accelerators=names if device == "npu" else list(cuda_cards()),

@@ -31,6 +31,21 @@ class LossPoint(BaseModel):
     loss: float
 
 
+class Digest(BaseModel):
+    """A digest of frozen weights, as helpers/frozen_weights.py takes it, and of how much."""
+
+    digest: str
+    tensors: int
+    bytes: int
+
+
+class FrozenWeights(BaseModel):
+    """The frozen weights in memory before training, and after it and its last evaluation."""
+
+    before: Digest
+    after: Digest
+
+
 class Training(BaseModel):
     """What one `llamafactory-cli train` call did."""
 
@@ -45,6 +60,7 @@ class Training(BaseModel):
     resumed_at: list[int] = []  # steps from which it went on after an interruption; what was lost
     # in between is done once more and counted once, starting and loading count every time
     memory: MemoryTrace
+    frozen_weights: FrozenWeights
     adapter_bytes: int
     adapter_sha256: str
 
@@ -145,6 +161,7 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
     if hardware.detect_device() == "npu":
         found["CANN"] = next(iter(cann.installations(Path("/")).values()), "not found")
+        found["driver"] = cann.driver_version(Path("/")) or "not found"
         with suppress(OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
             found["npu-smi"] = npu_smi.query().version
     return found

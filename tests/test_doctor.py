@@ -1,5 +1,6 @@
 """The doctor on made-up machines: each guard is shown to fire, and to keep still."""
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -9,9 +10,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from helpers import cann, doctor, hardware, paths
-from helpers.doctor import Check, Probe, Status, examine, failed
+import helpers.__main__
+from helpers import cann, cards, doctor, hardware, host, paths
+from helpers.doctor import Probe, examine
 from helpers.errors import TutorialError
+from helpers.host import Check, Status, failed
 from helpers.settings import Settings, resolve
 
 FIXTURES = Path(__file__).parent / "fixtures" / "npu_smi"
@@ -38,7 +41,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
                  "TUTORIAL_MODEL", "TUTORIAL_PROFILE", "TUTORIAL_RUN"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(hardware, "npu_device_files", list)
+    monkeypatch.setattr(cards, "npu_device_files", list)
     monkeypatch.setattr(hardware, "cuda_cards", tuple)
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
@@ -125,7 +128,7 @@ def test_an_npu_profile_without_an_npu(root: Path) -> None:
 def test_what_an_npu_host_lacks_is_no_failure_of_a_cpu_run(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "npu_device_files", lambda: [Path("/dev/davinci0")])
+    monkeypatch.setattr(cards, "npu_device_files", lambda: [Path("/dev/davinci0")])
     found = seen_by("cpu", CPU, root)
     assert complaints(found)["CANN"] is Status.WARN
     assert not failed(list(found.values()))
@@ -213,9 +216,9 @@ def test_a_key_in_an_error_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.check_python().status is Status.OK
+    assert host.check_python().status is Status.OK
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    assert doctor.check_python().status is Status.FAIL
+    assert host.check_python().status is Status.FAIL
 
 
 def test_the_lock_is_read(tmp_path: Path) -> None:
@@ -243,6 +246,33 @@ def test_versions_beside_the_lock(package: str, version: str | None, status: Sta
     pinned = {"torch": "2.10.0", "peft": "0.18.1", "bitsandbytes": "0.48.2"}
     (check,) = doctor.check_packages(pinned, {package: version})
     assert check.status is status
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        ({}, Status.OK, "3 packages"),
+        ({"scipy": None}, Status.FAIL, "not installed: scipy"),
+        ({"scipy": "1.0.0"}, Status.WARN, "scipy 1.0.0"),
+        ({"nvidia-nccl-cu12": None}, Status.FAIL, "nvidia-nccl-cu12"),
+        ({"nvidia-nccl-cu12": None, "torch": "2.10.0+cpu"}, Status.OK, "2 packages"),
+    ],
+)
+def test_the_rest_of_the_lock(found: dict[str, str | None], status: Status, words: str) -> None:
+    pinned = {"torch": "2.10.0", "scipy": "1.17.0", "nvidia-nccl-cu12": "2.27.5", "rich": "14.2.0"}
+    there = {name: version for name, version in (pinned | found).items() if version}
+    check = doctor.check_lock(pinned, there)
+    assert check.status is status
+    assert words in check.finding
+
+
+def test_only_pins_of_this_machine_count(tmp_path: Path) -> None:
+    lock = write(
+        tmp_path / "lock",
+        "winsome==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:0\n"
+        "here==2.0 ; python_full_version < '3.12' \\\n    --hash=sha256:1\n    # via x\n",
+    )
+    assert doctor.pins(lock) == {"here": "2.0"}
 
 
 def test_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,12 +370,12 @@ def test_memory_of_another_card_is_not_counted(
 
 @pytest.mark.parametrize("value", [None, "0", "0,1", "2,5,7"])
 def test_visible_devices_in_order(value: str | None) -> None:
-    assert doctor.check_visible_devices(value).status is Status.OK
+    assert host.check_visible_devices(value).status is Status.OK
 
 
 @pytest.mark.parametrize("value", ["", "1,0", "0,0", "0,", "a", "-1", "0 1", "\u00b2"])
 def test_visible_devices_out_of_order(value: str) -> None:
-    assert doctor.check_visible_devices(value).status is Status.FAIL
+    assert host.check_visible_devices(value).status is Status.FAIL
 
 
 # ---- driver, CANN, torch_npu ---------------------------------------------------------------------
@@ -380,7 +410,7 @@ def test_a_driver_without_npu_smi(ascend: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_hung_driver(root: Path) -> None:
-    check = doctor.check_driver(root, subprocess.TimeoutExpired(["npu-smi"], 10))
+    check = host.check_driver(root, subprocess.TimeoutExpired(["npu-smi"], 10))
     assert check.status is Status.FAIL
     assert "within 10 s" in check.finding
 
@@ -403,7 +433,7 @@ def test_cann_of_the_old_layout(root: Path) -> None:
     assert cann.installations(root) == {latest: "8.2.RC1"}
     cann_info(latest)
     assert cann.installations(root) == {latest: "8.0.0"}
-    assert doctor.check_cann(root).status is Status.OK
+    assert host.check_cann(root).status is Status.OK
 
 
 def test_cann_of_the_new_layout(root: Path) -> None:
@@ -411,7 +441,7 @@ def test_cann_of_the_new_layout(root: Path) -> None:
     write(base / "cann-8.5.0/set_env.sh", "")
     (base / "cann").symlink_to("cann-8.5.0")
     assert cann.installations(root) == {base / "cann": "8.5.0"}
-    assert f"source {base}/cann/set_env.sh" in doctor.check_set_env(root).remedy
+    assert f"source {base}/cann/set_env.sh" in host.check_set_env(root).remedy
 
 
 def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,11 +454,11 @@ def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_set_env_not_sourced_or_gone(ascend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.check_set_env(ascend).status is Status.OK
+    assert host.check_set_env(ascend).status is Status.OK
     monkeypatch.setenv("ASCEND_HOME_PATH", str(ascend / "gone"))
-    assert doctor.check_set_env(ascend).status is Status.FAIL
+    assert host.check_set_env(ascend).status is Status.FAIL
     monkeypatch.delenv("ASCEND_HOME_PATH")
-    check = doctor.check_set_env(ascend)
+    check = host.check_set_env(ascend)
     assert check.status is Status.FAIL
     assert "ascend-toolkit/set_env.sh" in check.remedy
 
@@ -457,6 +487,94 @@ def test_the_pinned_versions_go_together() -> None:
     torch, torch_npu = doctor.pins(doctor.LOCK)["torch"], doctor.pins(doctor.NPU_LOCK)["torch-npu"]
     check = doctor.check_compatibility(torch, torch_npu, "9.1.0", torch_npu)
     assert check.status is Status.OK
+
+
+# ---- a set-up that does not work -----------------------------------------------------------------
+
+
+def bare(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m helpers` in a Python that has no packages: -S keeps them away."""
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "helpers", *arguments],
+        cwd=paths.ROOT, env=os.environ | env, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_without_packages_each_command_says_so() -> None:
+    done = bare("run", "--profile", "smoke")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert "No module named 'typer'" in said
+    assert "run 'make setup'" in said
+
+
+@pytest.mark.parametrize("asked", [["--profile", "npu"], ["--profile=npu"], []])
+def test_without_packages_the_doctor_checks_the_rest(asked: list[str]) -> None:
+    done = bare("doctor", *asked, TUTORIAL_PROFILE="" if asked else "npu")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {line[5:].split(":")[0]: line[:5].strip() for line in done.stdout.splitlines()}
+    assert found["Python"] == "OK"
+    assert {found[name] for name in ("packages", "Ascend driver", "CANN", "set_env.sh")} == {"FAIL"}
+    assert "make setup" in done.stdout
+
+
+def test_without_packages_an_ascend_host_in_good_order(ascend: Path) -> None:
+    found = host.examine(ImportError("No module named 'typer'"), "", root=ascend)
+    assert complaints({check.name: check for check in found}) == {"packages": Status.FAIL}
+    assert "25.5.1" in {check.name: check for check in found}["Ascend driver"].finding
+    found = host.examine(ImportError("No module named 'typer'"), "cpu", root=ascend)
+    assert [check.name for check in found] == ["Python", "packages"]
+
+
+def test_a_package_missing_later_is_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+
+    monkeypatch.setattr(helpers.__main__, "app", app)
+    monkeypatch.setattr(sys, "argv", ["helpers", "run"])
+    assert helpers.__main__.main() == 1
+    assert "No module named 'scipy'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("python", ["", "dangling", "silent"])
+def test_make_doctor_needs_no_working_set_up(tmp_path: Path, python: str) -> None:
+    """Without .venv, and with one whose Python has gone or does not start."""
+    for name in ("Makefile", "helpers", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).symlink_to(paths.ROOT / name)
+    if python:
+        write(tmp_path / ".venv/.ready", "")
+        started = tmp_path / ".venv/bin/python"
+        started.parent.mkdir()
+        if python == "dangling":
+            started.symlink_to("/nowhere/python3.11")
+        else:
+            write(started, "#!/bin/sh\nexit 1\n").chmod(0o755)
+    bare_python = write(tmp_path / "python", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare_python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-s", "doctor", "PROFILE=npu", f"PYTHON={bare_python}"],
+        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "FAIL packages" in done.stdout
+    assert "FAIL CANN" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (tmp_path / ".venv").exists() == bool(python)  # it looks, and makes nothing
+
+
+def test_make_doctor_with_another_python(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to(paths.ROOT / "Makefile")
+    old = write(tmp_path / "python", "#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-s", "doctor", f"PYTHON={old}"],
+        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("Python 3.11 is needed")
 
 
 # ---- memory, disks, network ----------------------------------------------------------------------
@@ -556,25 +674,25 @@ def on_autodl(monkeypatch: pytest.MonkeyPatch, root: Path, mounted: bool) -> Pat
 
 
 def test_no_autodl(root: Path) -> None:
-    assert doctor.check_data_disk(root) is None
+    assert host.check_data_disk(root) is None
 
 
 def test_the_system_disk_of_autodl(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     disk = on_autodl(monkeypatch, root, mounted=True)
-    check = doctor.check_data_disk(root)
+    check = host.check_data_disk(root)
     assert check
     assert check.status is Status.WARN
     assert "TUTORIAL_MODELS=/root/autodl-tmp/models" in check.remedy
     monkeypatch.setattr(paths, "MODELS", disk / "models")
     monkeypatch.setattr(paths, "RUNS", disk / "runs")
-    check = doctor.check_data_disk(root)
+    check = host.check_data_disk(root)
     assert check
     assert check.status is Status.OK
 
 
 def test_no_data_disk_on_autodl(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     on_autodl(monkeypatch, root, mounted=False)
-    check = doctor.check_data_disk(root)
+    check = host.check_data_disk(root)
     assert check
     assert "not mounted" in check.finding
 
