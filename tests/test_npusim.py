@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,12 +17,8 @@ import yaml
 REASON = npusim.available()
 needs_compiler = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
-LITTLE_MEMORY_MB = 20  # between QLoRA's peak and LoRA's
-OUT_OF_MEMORY = re.compile(
-    r"RuntimeError: NPU out of memory\. Tried to allocate \d+\.\d\d [KM]iB \(NPU 0; "
-    r"20\.00 MiB total capacity; \d+\.\d\d MiB already allocated; \d+\.\d\d MiB current active; "
-    r"\d+\.\d\d [KM]iB free; \d+\.\d\d MiB reserved in total by PyTorch\) If reserved memory is >>"
-)
+# Between QLoRA's peak and LoRA's. What a reader sees of LoRA then is in test_npu_run.py.
+LITTLE_MEMORY_MB = 20
 STEPS = 4
 # The article's recipe, made small.
 LORA = {
@@ -211,18 +206,9 @@ def test_qlora_needs_less_memory_and_always_the_same(
     lora: Training, qlora: Training, qlora_in_little_memory: Training
 ) -> None:
     assert qlora.peak_bytes < LITTLE_MEMORY_MB << 20 < lora.peak_bytes
-    assert qlora_in_little_memory.peak_bytes == qlora.peak_bytes
-
-
-@needs_compiler
-def test_in_little_memory_lora_runs_out_and_qlora_fits(
-    train: Train, qlora: Training, qlora_in_little_memory: Training
-) -> None:
-    lora = train("lora-little", LORA, NPUSIM_MEMORY_MB=str(LITTLE_MEMORY_MB))
-    assert lora.code == 1
-    assert OUT_OF_MEMORY.search(lora.log), lora.log[-3000:]
     assert qlora_in_little_memory.code == 0, qlora_in_little_memory.log[-3000:]
     assert qlora_in_little_memory.losses == qlora.losses
+    assert qlora_in_little_memory.peak_bytes == qlora.peak_bytes
 
 
 @needs_compiler

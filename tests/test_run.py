@@ -111,19 +111,17 @@ def one_sentence(failed: subprocess.CompletedProcess[str]) -> str:
 
 
 def copy_of_prepared_run(name: str) -> paths.RunFolder:
-    """Return a run folder with what the first run had before its first llamafactory-cli call."""
+    """Return a run folder with what the first run had before it trained."""
     run = paths.RunFolder(name)
     shutil.rmtree(run.root, ignore_errors=True)
     run.steps.mkdir(parents=True)
     shutil.copytree(RUN.data, run.data)
     shutil.copy2(RUN.root / "source.parquet", run.root)
-    for step in ("source", "data"):
+    shutil.copytree(RUN.answers("base"), run.answers("base"))
+    run.recipes.mkdir()
+    shutil.copy2(RUN.recipes / "base_answers.yaml", run.recipes)
+    for step in ("source", "data", "base_answers"):
         shutil.copy2(RUN.steps / f"{step}.json", run.steps)
-    for step in ("base_answers",):
-        shutil.copytree(RUN.answers("base"), run.answers("base"))
-        shutil.copy2(RUN.steps / f"{step}.json", run.steps)
-        run.recipes.mkdir()
-        shutil.copy2(RUN.recipes / f"{step}.yaml", run.recipes)
     return run
 
 
@@ -152,7 +150,7 @@ def test_an_unknown_recipe_key_is_refused_before_anything_starts(
     try:
         said = one_sentence(run_command("--run", run.name, TUTORIAL_OVERRIDES="lora_rnk=4"))
         assert "'lora_rnk': did you mean lora_rank?" in said
-        assert not list(run.logs.glob("lora*")) if run.logs.exists() else True
+        assert not list(run.logs.glob("lora*"))
     finally:
         shutil.rmtree(run.root)
 
