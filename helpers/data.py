@@ -11,16 +11,18 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from helpers import paths, process, steps, wordproblems
 from helpers.errors import TutorialError
-from helpers.files import refusals_explained, sha256_file, write_json
+from helpers.files import refusals_explained, sha256_file, whole_file, write_json
 from helpers.settings import Settings
 
 COLUMNS = ("instruction", "input", "output", "answer")
@@ -33,8 +35,14 @@ TRAIN, EVAL = "math_train", "math_eval"
 # With more unusable rows than this share of a sample, something is wrong with the file.
 MOST_UNUSABLE = 0.02
 
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+# A longer text than this is no school problem, and more than cutoff_len (2048) tokens can hold:
+# LLaMA-Factory would cut its answer off without a word.
+MOST_CHARACTERS = 8_000
+BATCH = 10_000  # rows that are in memory as Python objects at a time
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LETTER = re.compile(r"[A-Z]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and line ends
 
 
 class DataFacts(BaseModel):
@@ -116,14 +124,17 @@ def obtain(settings: Settings, say: Callable[[str], None] = print) -> tuple[str,
         return GENERATED, _generate(settings.run, say)
 
 
-def read_table(file: Path) -> pa.Table:
-    """Return the four text columns of a parquet file.
+@contextmanager
+def _problems(file: Path) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file that has the four columns.
 
     Raises:
         TutorialError: the file is no parquet file, lacks a column, or a column is not text.
     """
     try:
-        schema = pq.read_schema(file)
+        # With a buffer the columns are read piece by piece, not a row group at a time.
+        source = pq.ParquetFile(file, buffer_size=1 << 20)
+        schema = source.schema_arrow
         missing = [name for name in COLUMNS if name not in schema.names]
         if missing:
             raise TutorialError(
@@ -136,7 +147,8 @@ def read_table(file: Path) -> pa.Table:
                 raise TutorialError(
                     f"The column {name} of {paths.shown(file)} holds {kind}, and must hold text."
                 )
-        return pq.read_table(file, columns=list(COLUMNS))
+        with source:
+            yield source
     except (pa.ArrowException, OSError) as error:
         raise TutorialError(
             f"{paths.shown(file)} cannot be read as parquet ({str(error).split('.')[0]}): the file "
@@ -165,11 +177,59 @@ def split_indices(rows: int, train: int, held_out: int) -> tuple[list[int], list
     return draw.sample(range(cut), train), draw.sample(range(cut, rows), held_out)
 
 
-def unusable(row: dict[str, str | None]) -> str | None:
-    """Return why a row cannot be trained on or scored, or None if it can."""
-    for column in ("instruction", "output", "answer"):
-        if row[column] is None:
+Row = dict[str, str | bytes | None]
+
+
+def _rows(source: pq.ParquetFile, indices: Sequence[int]) -> Iterator[Row]:
+    """Give the rows with these numbers, in this order, without holding more than they need."""
+    order = np.array(indices)
+    sorted_ = np.sort(order)
+    pieces, start = [], 0
+    for batch in source.iter_batches(BATCH, columns=list(COLUMNS), use_threads=False):
+        low, high = np.searchsorted(sorted_, [start, start + batch.num_rows])
+        if high > low:
+            pieces.append(batch.take(pa.array(sorted_[low:high] - start)))
+        start += batch.num_rows
+    if sum(piece.num_rows for piece in pieces) != len(indices):
+        raise pa.ArrowInvalid("it holds fewer rows than it says")
+    # As bytes: what is not UTF-8 is then a fault of its row, and not of the whole table.
+    found = pa.Table.from_batches(pieces).select(COLUMNS)
+    found = found.cast(pa.schema([(name, pa.binary()) for name in COLUMNS]))
+    places = np.searchsorted(sorted_, order)
+    for begin in range(0, len(places), BATCH):
+        for row in found.take(pa.array(places[begin : begin + BATCH])).to_pylist():
+            yield {name: _decoded(row[name]) for name in COLUMNS}
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def unusable(row: Row) -> str | None:
+    """Return why a row cannot be trained on or scored, or None if it can.
+
+    An empty output is no reason: some rows of Math10K have no worked steps, and the article trains
+    on them.
+    """
+    for column in COLUMNS:
+        value = row[column]
+        if value is None:
+            if column == "input":
+                continue
             return f"no {column}"
+        if isinstance(value, bytes):
+            return f"{column} is not UTF-8 text"
+        control = _CONTROL.search(value)
+        if control:
+            return f"control character {control[0]!r} in {column}"
+        if "####" in value:
+            return f"'####' in {column}, where it would be taken for the mark of an answer"
+    length = sum(len(row[column] or "") for column in COLUMNS)
+    if length > MOST_CHARACTERS:
+        return f"{length} characters, over {MOST_CHARACTERS}"
     if not str(row["instruction"]).strip():
         return "empty instruction"
     answer = str(row["answer"]).strip()
@@ -178,13 +238,42 @@ def unusable(row: dict[str, str | None]) -> str | None:
     return None
 
 
-def to_alpaca(row: dict[str, str | None]) -> dict[str, str]:
-    """Return a row in Alpaca form: the worked steps, then the answer after "####"."""
+def to_alpaca(row: Row) -> dict[str, str]:
+    """Return a usable row in Alpaca form: the worked steps, then the answer after "####"."""
     return {
-        "instruction": row["instruction"] or "",
-        "input": row["input"] or "",
-        "output": f"{row['output']}\n#### {row['answer']}",
+        "instruction": str(row["instruction"]),
+        "input": str(row["input"] or ""),
+        "output": f"{row['output']!s}\n#### {row['answer']!s}",
     }
+
+
+def _write_set(
+    target: Path, source: pq.ParquetFile, indices: Sequence[int], file: Path
+) -> list[str]:
+    """Write the usable ones of some rows in Alpaca form; return a line for each of the others.
+
+    Written row by row: as one text, a million of them would take gigabytes.
+
+    Raises:
+        TutorialError: too many rows cannot be used.
+    """
+    lines, separator = [], b"[\n"
+    with whole_file(target) as written:
+        for index, row in zip(indices, _rows(source, indices), strict=True):
+            reason = unusable(row)
+            if reason:
+                lines.append(f"row {index} ({target.stem}): {reason}")
+                continue
+            text = json.dumps([to_alpaca(row)], ensure_ascii=False, indent=2)
+            written.write(separator + text[2:-2].encode())
+            separator = b",\n"
+        written.write(b"\n]\n")
+        if len(lines) > MOST_UNUSABLE * len(indices):
+            raise TutorialError(
+                f"{len(lines)} of the {len(indices)} rows sampled for {target.stem} cannot be used "
+                f"(the first: {lines[0]}): check {paths.shown(file)}."
+            )
+    return lines
 
 
 def prepare(settings: Settings, say: Callable[[str], None] = print) -> DataFacts:
@@ -202,25 +291,13 @@ def prepare(settings: Settings, say: Callable[[str], None] = print) -> DataFacts
     folder = settings.run.data
 
     def make() -> None:
-        table = read_table(file)
-        samples = split_indices(table.num_rows, wanted.train, wanted.eval)
-        rejected: list[str] = []
-        for name, indices in zip((TRAIN, EVAL), samples, strict=True):
-            rows = table.take(indices).to_pylist()
-            reasons = [unusable(row) for row in rows]
-            lines = [
-                f"row {index} ({name}): {reason}"
-                for index, reason in zip(indices, reasons, strict=True)
-                if reason
-            ]
-            if len(lines) > MOST_UNUSABLE * len(rows):
-                raise TutorialError(
-                    f"{len(lines)} of the {len(rows)} rows sampled for {name} cannot be used "
-                    f"(the first: {lines[0]}): check {paths.shown(file)}."
-                )
-            rejected += lines
-            usable = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
-            write_json(folder / f"{name}.json", [to_alpaca(row) for row in usable])
+        with _problems(file) as source_file:
+            source_rows = source_file.metadata.num_rows
+            samples = split_indices(source_rows, wanted.train, wanted.eval)
+            rejected = {
+                name: _write_set(folder / f"{name}.json", source_file, indices, file)
+                for name, indices in zip((TRAIN, EVAL), samples, strict=True)
+            }
         columns = {"prompt": "instruction", "query": "input", "response": "output"}
         write_json(
             folder / "dataset_info.json",
@@ -228,13 +305,13 @@ def prepare(settings: Settings, say: Callable[[str], None] = print) -> DataFacts
         )
         facts = DataFacts(
             source=source,
-            source_rows=table.num_rows,
+            source_rows=source_rows,
             source_sha256=source_sha256,
-            train=len(load(folder, TRAIN)),
-            eval=len(load(folder, EVAL)),
+            train=wanted.train - len(rejected[TRAIN]),
+            eval=wanted.eval - len(rejected[EVAL]),
             train_sha256=sha256_file(folder / f"{TRAIN}.json"),
             eval_sha256=sha256_file(folder / f"{EVAL}.json"),
-            unusable=rejected,
+            unusable=rejected[TRAIN] + rejected[EVAL],
         )
         write_json(folder / "about.json", facts.model_dump())
 
@@ -260,7 +337,13 @@ def facts_of(run: paths.RunFolder) -> DataFacts:
         raise TutorialError(
             f"The data of run {run.name!r} are not prepared yet: run the notebook 02_data first."
         )
-    return DataFacts.model_validate_json(file.read_text("utf-8"))
+    try:
+        return DataFacts.model_validate_json(file.read_text("utf-8"))
+    except ValidationError as error:
+        raise TutorialError(
+            f"{paths.shown(file)} is damaged, or was written by another version of this tutorial: "
+            "run the notebook 02_data again."
+        ) from error
 
 
 def final_answer(output: str) -> str:

@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from helpers.errors import TutorialError
 from helpers.paths import shown
+
+_ASIDE = ".aside"  # how a folder's name ends while it is being filled
 
 
 @contextmanager
@@ -43,8 +45,11 @@ def refusals_explained(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` as a whole: readers see the old file or the new one.
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which becomes `path` when the block ends well, and vanishes if not.
+
+    Readers see the old file or the new one.
 
     Raises:
         TutorialError: the disk is full or the folder cannot be written.
@@ -54,13 +59,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(aside).chmod(0o644)
             Path(aside).replace(path)
         finally:
             Path(aside).unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` as a whole (see `whole_file`)."""
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,10 +106,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `path` when the block ends well, and vanishes if not."""
+    """Give a temporary folder that becomes `path` when the block ends well, and vanishes if not.
+
+    Only one process at a time may do so for one `path`; the callers hold a lock.
+    """
     with refusals_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        for left in path.parent.glob(f".{path.name}.*{_ASIDE}"):  # by one that was killed
+            shutil.rmtree(left)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_ASIDE, dir=path.parent))
         try:
             yield aside
             aside.chmod(0o755)
