@@ -16,6 +16,9 @@ NEEDS_311 = { echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install py
 # uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
 PIP_MIRROR = $(shell $(BIN)/python -m pip config get global.index-url 2>/dev/null)
 UV = $(if $(PIP_MIRROR),UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$(PIP_MIRROR)}) $(BIN)/python -m uv
+# What a step of the set-up prints is kept, and a failure ends with its sentence (helpers/faults.py).
+EXPLAINED = 2>&1 | tee $(VENV)/setup.log; test $${PIPESTATUS[0]} -eq 0 || { \
+	  $(BIN)/python -m helpers.faults $(VENV)/setup.log >&2; exit 1; }
 
 # A kernel of this .venv is used even where another "python3" kernel is registered for the user.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -36,12 +39,13 @@ setup:  ## make .venv from the lock, or mend it
 $(READY): $(LOCKS) pyproject.toml
 	@$(PYTHON) $(IS_311) || $(NEEDS_311)
 	@$(BIN)/python $(IS_311) || rm -rf $(VENV)
+	@echo "Setting up $(VENV) from $(LOCKS) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python cannot make a virtual environment: on Debian and Ubuntu run 'apt install python3.11-venv', then this command again." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
-	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(sed -n 's/^ *"\(uv==[^"]*\)".*/\1/p' pyproject.toml)"
-	$(UV) pip sync -q --python $(BIN)/python --compile-bytecode $(LOCKS)
-	$(UV) pip install -q --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(sed -n 's/^ *"\(uv==[^"]*\)".*/\1/p' pyproject.toml)" $(EXPLAINED)
+	@$(UV) pip sync -q --python $(BIN)/python --compile-bytecode $(LOCKS) $(EXPLAINED)
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --editable . $(EXPLAINED)
 	@touch $@
 
 run: $(READY)  ## run the six notebooks and print the comparison

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ FAULTS = (
         "no network",
         r"Temporary failure in name resolution|Name or service not known|Max retries exceeded"
         r"|Connection refused|Network is unreachable|ConnectTimeout|ConnectionError: "
-        r"|Could not find a version that",
+        r"|Could not find a version that|Failed to fetch: |error sending request for url",
         "The download failed because the site could not be reached: check the network and any "
         "proxy settings (http_proxy, https_proxy), then run this again; it goes on where it was.",
     ),
@@ -213,3 +215,7 @@ def explain(text: str, name: str, code: int) -> str:
         f"{errors[-1][0]}: {errors[-1][1].strip().rstrip('.')}" if errors else f"exit code {code}"
     )
     return f"{name} failed ({cause}): its log says more; correct the cause and run this again."
+
+
+if __name__ == "__main__":  # the Makefile asks, while there are no packages yet
+    print(f"\n{explain(Path(sys.argv[1]).read_text('utf-8', 'replace'), 'The set-up', 1)}")

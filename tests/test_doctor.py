@@ -565,6 +565,36 @@ def test_make_doctor_needs_no_working_set_up(tmp_path: Path, python: str) -> Non
     assert (tmp_path / ".venv").exists() == bool(python)  # it looks, and makes nothing
 
 
+@pytest.mark.parametrize(
+    ("step", "printed", "words"),
+    [
+        ("pip install", "ERROR: Could not find a version that satisfies uv", "check the network"),
+        ("uv pip sync", "cause: write failed: No space left on device (os error 28)", "make room"),
+        ("uv pip install", "error: something new", "The set-up failed (exit code 1)"),
+    ],
+)
+def test_a_set_up_that_fails_ends_with_a_sentence(
+    tmp_path: Path, step: str, printed: str, words: str
+) -> None:
+    for name in ("Makefile", "helpers", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).symlink_to(paths.ROOT / name)
+    python = write(
+        tmp_path / ".venv/bin/python",
+        f'#!/bin/sh\ncase "$*" in\n*"-m helpers.faults"*) exec {sys.executable} -S "$@" ;;\n'
+        f'*"{step}"*) echo "{printed}" >&2; exit 1 ;;\nesac\n',
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "setup", f"PYTHON={sys.executable}"],
+        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout.endswith(f"...\n{printed}\n")
+    sentence = next(line for line in done.stderr.splitlines() if line)
+    assert words in sentence
+    assert not (tmp_path / ".venv/.ready").exists()
+
+
 def test_make_doctor_with_another_python(tmp_path: Path) -> None:
     (tmp_path / "Makefile").symlink_to(paths.ROOT / "Makefile")
     old = write(tmp_path / "python", "#!/bin/sh\nexit 1\n")

@@ -130,6 +130,11 @@ EXAMPLES = {
         "versions: none)",
         "check the network",
     ),
+    "no network, uv": (
+        "error: Request failed after 3 retries in 3.9s\n  cause: Failed to fetch: <index>/torch/\n"
+        "  cause: error sending request for url (<index>/torch/)\n  cause: operation timed out",
+        "check the network",
+    ),
     "wrong hash": (
         "modelscope_hub.errors.FileIntegrityError: Hash mismatch for model.safetensors: expected "
         "0123456789abcdef..., got fedcba9876543210...",
