@@ -56,9 +56,16 @@ def of_training(training: Training, before: Answers, after: Answers) -> list[Che
     first = sum(point.loss for point in training.loss[:quarter]) / quarter
     last = sum(point.loss for point in training.loss[-quarter:]) / quarter
     changed = sum(a.text != b.text for a, b in zip(before.items, after.items, strict=True))
+    frozen = training.frozen_weights
     checks = [
         ("all losses are finite and above zero", sane, f"{losses}"),
         ("the training loss fell", last < first, f"from {first:.3f} to {last:.3f}"),
+        (
+            "the frozen weights are the same bits as before",
+            frozen.before == frozen.after,
+            f"digest {frozen.before.digest[:12]} of {frozen.before.tensors} tensors before, "
+            f"{frozen.after.digest[:12]} of {frozen.after.tensors} after",
+        ),
         ("training changed the answers", changed > 0, f"{changed} of {after.n} differ"),
         ("memory was sampled while it ran", training.memory.peak_bytes > 0, "no samples"),
     ]

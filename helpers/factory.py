@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import paths, process
+from helpers import frozen_weights, paths, process
 from helpers.memory import MemoryTrace, Sampler, reader
 from helpers.progress import Display, read_trainer_log
 from helpers.recipe import Recipe, write
@@ -50,8 +50,12 @@ def call(
     run = settings.run
     file = write(recipe, command, run.recipes / f"{name}.yaml")
     log = run.logs / f"{name}.log"
-    trainer_log = paths.ROOT / str(recipe.get("output_dir", run.root)) / "trainer_log.jsonl"
+    folder = paths.ROOT / str(recipe.get("output_dir", run.root))
+    trainer_log = folder / "trainer_log.jsonl"
     device = settings.profile.device
+    env = process.environment(device, run.cache, settings.profile.environment)
+    if recipe.get("do_train"):
+        env[frozen_weights.VARIABLE] = str(folder / frozen_weights.FILE)
     sampler = Sampler(reader(device))
     batch = int(recipe.get("per_device_train_batch_size", 0))
     samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
@@ -66,7 +70,7 @@ def call(
         seconds = process.run(
             [CLI, command, paths.in_recipe(file), *arguments],
             log,
-            env=process.environment(device, run.cache, settings.profile.environment),
+            env=env,
             on_start=sampler.start,
             on_tick=tick,
         )

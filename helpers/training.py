@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from helpers import data, factory, faults, models, paths, recipe, records, steps
+from helpers import data, factory, faults, frozen_weights, models, paths, recipe, records, steps
 from helpers.checkpoints import Attempt, Parts, joined
 from helpers.errors import TutorialError
 from helpers.files import sha256_file, write_bytes
-from helpers.records import LossPoint, Training
+from helpers.records import FrozenWeights, LossPoint, Training
 from helpers.settings import Settings
 
 
@@ -46,6 +46,9 @@ def _facts(
         samples_per_second=round(samples / train_seconds, 4),
         resumed_at=before.resumed_at,
         memory=joined(before.memory, call.memory, before.seconds),
+        frozen_weights=FrozenWeights.model_validate_json(
+            (folder / frozen_weights.FILE).read_text("utf-8")
+        ),
         adapter_bytes=adapter.stat().st_size,
         adapter_sha256=sha256_file(adapter),
     )
@@ -96,6 +99,12 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
         if not (folder / "adapter_model.safetensors").is_file():
             raise TutorialError(
                 "The training ended without an adapter: look into its log.", log=call.log
+            )
+        if not (folder / frozen_weights.FILE).is_file():
+            raise TutorialError(
+                "The training did not tell whether its frozen weights stayed as they were, for "
+                "this .venv is older than the tutorial: run 'make setup', then this again.",
+                log=call.log,
             )
         operators = faults.cpu_fallbacks(call.log.read_text("utf-8", "replace"))
         if operators:

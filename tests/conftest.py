@@ -37,6 +37,9 @@ def real_rows() -> Path:
     return SHARED_DATA
 
 
+DIGEST = {"digest": "0123456789abcdef", "tensors": 2, "bytes": 64}
+
+
 def make_answers(correct: list[bool], prefix: str = "") -> records.Answers:
     """Return answers to len(correct) problems, right or wrong as told."""
     items = [
@@ -62,6 +65,7 @@ def make_training(**changes: object) -> records.Training:
         "call_seconds": 20.0,
         "samples_per_second": 6.4,
         "memory": MemoryTrace(measure="memory", seconds=[0.5], bytes_used=[10**9]),
+        "frozen_weights": {"before": DIGEST, "after": DIGEST},
         "adapter_bytes": 10,
         "adapter_sha256": "0",
     }

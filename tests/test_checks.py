@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_answers, make_training
+from conftest import DIGEST, make_answers, make_training
 
 from helpers import checks, merging, records
 from helpers.errors import TutorialError
@@ -16,7 +16,7 @@ BEFORE, AFTER = make_answers([False] * 4, "before"), make_answers([True] * 4, "a
 def test_a_sound_training_passes_and_prints_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
     checks.conclude(checks.of_training(make_training(), BEFORE, AFTER))
     said = capsys.readouterr().out
-    assert said.count("OK: ") == 5
+    assert said.count("OK: ") == 6
     assert not any(character.isdigit() for character in said)
 
 
@@ -36,6 +36,9 @@ BROKEN = [*RISING[::-1], LossPoint(step=9, loss=float("nan"))]
         ({"eval_loss": [LossPoint(step=8, loss=1.89)], "final_eval_loss": 16.29},
          "1.8900 during, 16.2900 after"),
         ({"memory": MemoryTrace(measure="memory")}, "memory was sampled"),
+        # planted in a real training by tests/test_frozen_weights.py
+        ({"frozen_weights": {"before": DIGEST, "after": DIGEST | {"digest": "fedcba9876543210"}}},
+         "same bits as before: digest 0123456789ab of 2 tensors before, fedcba987654 of 2 after"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_fails(planted: dict[str, object], words: str) -> None:

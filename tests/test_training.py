@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import DIGEST
 
-from helpers import data, factory, settings, training
+from helpers import data, factory, frozen_weights, settings, training
 from helpers.errors import TutorialError
 from helpers.files import write_json
 from helpers.memory import MemoryTrace
@@ -38,6 +39,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True
         rows.append({"step": 12, "eval_loss": 1.5})
         write_json(folder / "all_results.json", {"eval_loss": 1.5, "train_runtime": 6.0})
         write_json(folder / "trainer_state.json", {"global_step": 12, "log_history": rows})
+        write_json(folder / frozen_weights.FILE, {"before": DIGEST, "after": DIGEST})
         if adapter:
             (folder / "adapter_model.safetensors").write_bytes(b"12345")
         log = chosen.run.logs / f"{name}.log"
@@ -80,6 +82,22 @@ def test_a_call_without_an_adapter_is_a_failure(
         training.train("lora", ready, say=lambda line: None)
     with pytest.raises(TutorialError, match="03_lora"):
         training.read("lora", ready)
+
+
+def test_a_call_that_tells_nothing_of_its_frozen_weights_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "all well")
+    told = factory.call
+
+    def silent(*arguments: object, **more: object) -> factory.Call:
+        done = told(*arguments, **more)
+        (ready.run.adapter("lora") / frozen_weights.FILE).unlink()
+        return done
+
+    monkeypatch.setattr(factory, "call", silent)
+    with pytest.raises(TutorialError, match="run 'make setup'"):
+        training.train("lora", ready, say=lambda line: None)
 
 
 def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:
