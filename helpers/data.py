@@ -150,9 +150,10 @@ def _problems(file: Path) -> Iterator[pq.ParquetFile]:
         with source:
             yield source
     except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split()).split(".")[0]
         raise TutorialError(
-            f"{paths.shown(file)} cannot be read as parquet ({str(error).split('.')[0]}): the file "
-            "is damaged or not complete; delete it and run this again to fetch it anew."
+            f"{paths.shown(file)} cannot be read as parquet ({reason}): the file is damaged or not "
+            "complete; delete it and run this again to fetch it anew."
         ) from error
 
 

@@ -15,6 +15,7 @@ import nbformat
 import papermill
 from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 
@@ -118,6 +119,11 @@ def _execute(
             f"The notebook {name} stopped with {error.ename} ({error.evalue.splitlines()[0]}): its "
             f"executed copy {paths.shown(executed)} shows where."
         ) from error
+    except DeadKernelError as error:
+        raise TutorialError(
+            f"The kernel of the notebook {name} was killed, most often because the machine ran out "
+            "of memory: close other programs, and run this again; it goes on where it was."
+        ) from error
 
 
 def publish(run: paths.RunFolder) -> list[Path]:
@@ -134,7 +140,16 @@ def publish(run: paths.RunFolder) -> list[Path]:
         executed = run.notebooks / f"{name}.ipynb"
         if not executed.is_file():
             raise TutorialError(f"{paths.shown(executed)} is missing: run 'make run' first.")
-        notebook = nbformat.read(executed, as_version=4)
+        try:
+            notebook = nbformat.read(executed, as_version=4)
+        except nbformat.reader.NotJSONError as error:
+            raise TutorialError(
+                f"{paths.shown(executed)} was not written to its end: run 'make run' again."
+            ) from error
+        if any(c.cell_type == "code" and not c.execution_count for c in notebook.cells):
+            raise TutorialError(
+                f"{paths.shown(executed)} was not executed to its end: run 'make run' again."
+            )
         notebook.metadata.pop("papermill", None)
         for cell in notebook.cells:
             if "injected-parameters" in cell.metadata.get("tags", []):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from helpers import data, settings, wordproblems
+from helpers import data, paths, settings, wordproblems
 from helpers.errors import TutorialError
 
 
@@ -144,6 +149,166 @@ def test_a_few_unusable_rows_are_listed_and_left_out(runs: Path, tmp_path: Path)
     assert facts.train == 299
     assert facts.unusable == [f"row {train[0]} (math_train): no answer"]
     assert len(data.load(chosen.run.data, data.TRAIN)) == 299
+
+
+def with_bad_row(folder: Path, column: str, value: object) -> tuple[Path, int]:
+    """Return a file of 400 rows of which one that is sampled is bad, and its number."""
+    rows = [dict(row) for row in wordproblems.generate(400, seed=1)]
+    bad = data.split_indices(400, 300, 30)[0][7]
+    table = pa.Table.from_pylist(rows)
+    if isinstance(value, bytes):
+        texts = [row[column].encode() for row in rows]
+        texts[bad] = value
+        # Text to parquet and to Arrow, whatever the bytes are.
+        texts = pa.array(texts, pa.binary()).view(pa.string())
+    else:
+        texts = pa.array([value if i == bad else row[column] for i, row in enumerate(rows)])
+    table = table.set_column(table.schema.get_field_index(column), column, texts)
+    file = folder / "rows.parquet"
+    pq.write_table(table, file)
+    return file, bad
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("instruction", None, "no instruction"),
+        ("instruction", " \n", "empty instruction"),
+        ("instruction", "x" * 9_000, "characters, over 8000"),
+        ("instruction", "five apples #### 5", "'####' in instruction"),
+        ("instruction", b"caf\xe9", "instruction is not UTF-8 text"),
+        ("input", "\x07", "control character '\\x07' in input"),
+        ("output", None, "no output"),
+        ("output", "first\n#### 5\nsecond", "'####' in output"),
+        ("output", "a\x00b", "control character '\\x00' in output"),
+        ("answer", None, "no answer"),
+        ("answer", "", "neither a number nor a letter"),
+        ("answer", "seven", "neither a number nor a letter"),
+        ("answer", "nan", "neither a number nor a letter"),
+        ("answer", "9" * 500, "neither a number nor a letter"),
+        ("answer", "\u0663", "neither a number nor a letter"),  # an Arabic three is no [0-9]
+        ("answer", "AB", "neither a number nor a letter"),
+    ],
+)
+def test_a_bad_row_is_listed_and_left_out(
+    runs: Path, tmp_path: Path, column: str, value: object, reason: str
+) -> None:
+    file, bad = with_bad_row(tmp_path, column, value)
+    chosen, facts = prepared_from(file, 300, 30)
+    (line,) = facts.unusable
+    assert line.startswith(f"row {bad} (math_train): ")
+    assert reason in line
+    assert facts.train == len(data.load(chosen.run.data, data.TRAIN)) == 299
+
+
+def test_no_worked_steps_and_no_input_are_no_fault(runs: Path, tmp_path: Path) -> None:
+    """As in Math10K: the article trains on such rows."""
+    for column, value in (("output", ""), ("input", None), ("input", "5 km\tand\r\n6 km")):
+        file, _ = with_bad_row(tmp_path, column, value)
+        assert prepared_from(file, 300, 30)[1].unusable == []
+
+
+CELL = st.none() | st.text(max_size=40) | st.sampled_from(["5", "C", "-1.5", "#### 5", "x" * 9000])
+SOUND = wordproblems.generate(40, seed=1)
+
+
+@settings_of_hypothesis(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({name: CELL for name in data.COLUMNS}) | st.sampled_from(SOUND),
+        max_size=40,
+    ),
+    sound=st.integers(0, 400),
+)
+def test_whatever_the_rows_are_they_are_counted_or_refused(
+    runs: Path, tmp_path: Path, rows: list[dict[str, object]], sound: int
+) -> None:
+    """No row is lost: those written and those listed are those asked for."""
+    rows = (SOUND * 10)[:sound] + rows
+    columns = {name: pa.array([row[name] for row in rows], pa.string()) for name in data.COLUMNS}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    train, held_out = max(1, len(rows) // 2), max(1, len(rows) // 20)
+    try:
+        chosen, facts = prepared_from(tmp_path / "rows.parquet", train, held_out)
+    except TutorialError as error:
+        refused = error.message
+    else:
+        refused = ""
+    assert "\n" not in refused
+    if refused:
+        return
+    assert facts.train + facts.eval + len(facts.unusable) == train + held_out
+    for name, count in ((data.TRAIN, facts.train), (data.EVAL, facts.eval)):
+        written = data.load(chosen.run.data, name)
+        assert len(written) == count
+        assert all(data.final_answer(row["output"]) for row in written)
+        assert sum(data.kinds(written).values()) == count
+        data.contradictions(written)
+
+
+def parquet_bytes() -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(wordproblems.generate(200, seed=1)), file)
+    return file.getvalue()
+
+
+WHOLE_PARQUET = parquet_bytes()
+
+
+@settings_of_hypothesis(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), cut=st.booleans())
+def test_a_corrupted_parquet_file_is_one_sentence(
+    runs: Path, tmp_path: Path, place: float, change: int, cut: bool
+) -> None:
+    """A byte changed or the end lost, anywhere: rows as they were, or one sentence."""
+    content = bytearray(WHOLE_PARQUET)
+    at = int(place * len(content))
+    content[at] ^= change
+    file = tmp_path / "rows.parquet"
+    file.write_bytes(content[:at] if cut else content)
+    try:
+        _, facts = prepared_from(file, 100, 10)
+    except TutorialError as error:
+        refused = error.message
+    else:
+        refused = ""
+        assert facts.train + facts.eval + len(facts.unusable) == 110
+    assert "\n" not in refused
+    assert refused or not cut
+
+
+PREPARE = """
+import resource, sys, time
+from pathlib import Path
+from helpers import data, settings
+chosen = settings.resolve("smoke", run=sys.argv[1], data=sys.argv[2])
+rows = int(sys.argv[3])
+chosen.profile.data = chosen.profile.data.model_copy(
+    update={"train": rows * 9 // 10, "eval": rows // 10})
+start = time.process_time()
+facts = data.prepare(chosen, say=lambda line: None)
+assert facts.train + facts.eval == rows
+print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_time_and_memory_grow_with_the_rows_and_no_faster(tmp_path: Path) -> None:
+    """A million rows were measured by hand: 31 s and 731 MB. Here, that the slope is no steeper."""
+    rows = pa.Table.from_pylist(wordproblems.generate(5_000, seed=5))
+    costs = {}
+    for times in (10, 20):
+        file = tmp_path / f"{times}.parquet"
+        pq.write_table(pa.concat_tables([rows] * times), file)
+        done = subprocess.run(
+            [sys.executable, "-c", PREPARE, f"r{times}", str(file), str(5_000 * times)],
+            capture_output=True, text=True, check=True, cwd=paths.ROOT,
+            env=os.environ | {"TUTORIAL_RUNS": str(tmp_path / "runs")},
+        )  # fmt: skip
+        costs[times] = [float(word) for word in done.stdout.split()]
+    (seconds, megabytes), (twice_seconds, twice_megabytes) = costs[10], costs[20]
+    assert twice_seconds < 3 * seconds
+    # 20 times what 50,000 further rows take must fit beside what the imports take.
+    assert megabytes + 19 * (twice_megabytes - megabytes) < 1_000
 
 
 def test_without_data_the_sentence_names_the_notebook(runs: Path) -> None:
