@@ -156,9 +156,10 @@ FAULTS = (
     ),
     _fault(
         "port in use",
-        r"Address already in use|EADDRINUSE",
+        r"[Aa]ddress already in use|EADDRINUSE|Cannot find empty port in range",
         "The network port is in use by another program: end that one (an older training or "
-        "dashboard, say), or choose another port (MASTER_PORT for torchrun).",
+        "dashboard, say), or choose another port (MASTER_PORT for torchrun, GRADIO_SERVER_PORT for "
+        "webui and webchat).",
     ),
     _fault(
         "no network",

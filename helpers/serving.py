@@ -1,0 +1,255 @@
+"""A model behind `llamafactory-cli api`: started, asked and stopped, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from helpers import factory, paths, process, recipe, records, steps
+from helpers.errors import TutorialError
+from helpers.files import write_json, write_yaml
+from helpers.recipe import QUANTISATION_KEYS, Recipe
+from helpers.settings import Settings
+
+# LLaMA-Factory's own default for api, webchat and webui is 0.0.0.0: every address of the machine.
+HOST = "127.0.0.1"
+WEB_PORT = 6006  # the one that AutoDL forwards
+PATIENCE_SECONDS = 900.0  # a 7B model may come from a slow disk
+_ANSWER_SECONDS = 600.0
+# What the recipe of a prediction and that of a chat have in common.
+_KEPT = ("model_name_or_path", "adapter_name_or_path", "template", "finetuning_type",
+         *QUANTISATION_KEYS, "cutoff_len", "max_new_tokens", "do_sample")  # fmt: skip
+# A proxy of the environment (AutoDL's, say) must not be asked for this machine.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+class Said(BaseModel):
+    """One question, and what one model answered."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model that answers on a port of this machine."""
+
+    name: str
+    port: int
+    pid: int
+    log: Path
+    most_tokens: int
+
+    @property
+    def address(self) -> str:
+        """The base address of the OpenAI-compatible interface."""
+        return f"http://{HOST}:{self.port}/v1"
+
+    def ask(self, question: str) -> str:
+        """Put one question to the model, as the first of a conversation; return its answer.
+
+        Raises:
+            TutorialError: the server does not answer, or refuses the question.
+        """
+        asked = {
+            "model": self.name,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": self.most_tokens,
+        }
+        request = urllib.request.Request(
+            f"{self.address}/chat/completions",
+            json.dumps(asked).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with _open(request, timeout=_ANSWER_SECONDS) as reply:
+                return str(json.load(reply)["choices"][0]["message"]["content"])
+        except (OSError, ValueError, KeyError) as error:
+            raise TutorialError(
+                f"The server of {self.name} did not answer ({error}): its log says more; correct "
+                "the cause and run this again.",
+                log=self.log,
+                tail=process.tail(self.log),
+            ) from error
+
+
+def recipe_of(subject: str, settings: Settings) -> Recipe:
+    """Return the recipe that chats with a subject as it was trained and measured.
+
+    Template, adapter, quantisation and lengths are those with which the subject answers the
+    held-out problems.
+    """
+    used = recipe.for_prediction(subject, settings)
+    kept = {key: used[key] for key in _KEPT if key in used}
+    half = "bfloat16" if used.get("bf16") else "float16" if used.get("fp16") else "auto"
+    return kept | {"infer_dtype": half}
+
+
+def write_recipe(subject: str, settings: Settings) -> Path:
+    """Write the recipe with which api, chat and webchat take a subject, and return the file."""
+    file = settings.run.recipes / f"{subject}_chat.yaml"
+    cli, name = ".venv/bin/llamafactory-cli", paths.in_recipe(file)
+    header = "\n".join(
+        [
+            "One model to talk to, from the repository and on this machine only:",
+            f"  {cli} chat {name}",
+            f"  {web_command('webchat', file)}",
+            f"  API_HOST={HOST} API_PORT=8000 {cli} api {name}",
+        ]
+    )
+    write_yaml(file, recipe_of(subject, settings), header)
+    return file
+
+
+def web_command(action: str, file: Path | None = None, port: int = WEB_PORT) -> str:
+    """Return the command that opens one of LLaMA-Factory's pages for this machine alone.
+
+    Args:
+        action: webchat, or webui (which takes no recipe).
+        file: the recipe of the model to chat with.
+        port: where.
+    """
+    taken = "" if file is None else f" {paths.in_recipe(file)}"
+    cli = ".venv/bin/llamafactory-cli"
+    return f"GRADIO_SERVER_NAME={HOST} GRADIO_SERVER_PORT={port} {cli} {action}{taken}"
+
+
+def free_port() -> int:
+    """Return a port that nothing on this machine listens on."""
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as wanted:
+        wanted.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            wanted.bind((HOST, port))
+        except OSError as error:
+            raise TutorialError(
+                f"Port {port} is taken by another program: end that one, or choose another port."
+            ) from error
+
+
+def _models(port: int) -> list[str]:
+    with _open(f"http://{HOST}:{port}/v1/models", timeout=5) as reply:
+        return [str(model["id"]) for model in json.load(reply)["data"]]
+
+
+@contextmanager
+def serving(
+    subject: str,
+    settings: Settings,
+    port: int | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Iterator[Server]:
+    """Serve one model for as long as the block runs.
+
+    Args:
+        subject: base; lora or qlora (base + adapter); lora_merged, ...
+        settings: the run's settings.
+        port: where to listen; None takes a free one.
+        patience_seconds: how long to wait for the model to be loaded.
+
+    Raises:
+        TutorialError: the model is missing, the port is taken, or the server ended or did not
+            answer in time.
+    """
+    if port is None:
+        port = free_port()
+    _check_free(port)
+    run, device = settings.run, settings.profile.device
+    file = write_recipe(subject, settings)
+    log = run.logs / f"{subject}_api.log"
+    command = [factory.CLI, "api", paths.in_recipe(file)]
+    env = process.environment(device, run.cache, settings.environment) | {
+        "API_HOST": HOST,
+        "API_PORT": str(port),
+        "API_MODEL_NAME": subject,
+        "API_KEY": "",  # one that the reader has set for another program would lock us out
+        "API_VERBOSE": "0",
+    }
+    most_tokens = int(recipe_of(subject, settings)["max_new_tokens"])
+    with process.running(command, log, env=env) as program:
+
+        def answering() -> list[str]:
+            code = program.guard.poll()
+            if code is not None:
+                raise process.failure(command, log, code)
+            return _models(port)
+
+        tries = Retrying(
+            # Not up yet; or, until ours has noticed, another program that took the port.
+            retry=retry_if_exception_type((OSError, ValueError, KeyError)),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(patience_seconds),
+        )
+        try:
+            served = tries(answering)
+        except RetryError as error:
+            raise TutorialError(
+                f"The server of {subject} did not answer within {patience_seconds:.0f} seconds: "
+                "choose a smaller model, or close other programs, and run this again.",
+                log=log,
+                tail=process.tail(log),
+            ) from error
+        if served != [subject]:
+            raise TutorialError(
+                f"Port {port} was taken by another program meanwhile: run this again."
+            )
+        yield Server(subject, port, program.pid, log, most_tokens)
+
+
+def identity(subject: str, settings: Settings) -> dict[str, Any]:
+    """Return what decides how a subject answers: its recipe and the hashes of its weights.
+
+    Raises:
+        TutorialError: the subject has not been made yet (with the notebook that makes it).
+    """
+    record = records.read(settings.run, subject)
+    return {
+        "recipe": recipe.without_places(recipe_of(subject, settings)),
+        "model": record.model_sha256,
+        "adapter": record.training.adapter_sha256 if record.training else None,
+        "merged": record.merge.model_sha256 if record.merge else None,
+        "device": settings.profile.device,
+        "versions": records.versions(),
+    }
+
+
+def chat(
+    subject: str, questions: Sequence[str], settings: Settings, say: Callable[[str], None] = print
+) -> list[Said]:
+    """Ask one model some questions, each for itself, unless it has answered the same before.
+
+    Args:
+        subject: base, lora, qlora, lora_merged, ...
+        questions: what to ask.
+        settings: the run's settings.
+        say: takes the lines that tell what happens.
+
+    Raises:
+        TutorialError: the subject has not been made yet, or the server failed.
+    """
+    run = settings.run
+    inputs = identity(subject, settings) | {"questions": list(questions)}
+    file = run.answers(subject).with_name(f"{subject}_chat.json")
+
+    def action() -> None:
+        with serving(subject, settings) as server:
+            said = [{"question": text, "answer": server.ask(text)} for text in questions]
+        write_json(file, said)
+
+    steps.done_once(run, f"{subject}_chat", inputs, [file], action, say)
+    return [Said.model_validate(one) for one in json.loads(file.read_text("utf-8"))]
