@@ -144,12 +144,14 @@ class Attempt:
         ]
         write_bytes(log, "".join(json.dumps(row) + "\n" for row in rows).encode())
         saved = (checkpoint / "trainer_state.json").stat().st_mtime
-        looped = _seconds(rows[-1]["elapsed_time"]) if rows else 0
+        # A part that saved nothing before it was interrupted as well adds nothing.
+        own = saved > before.began
+        looped = _seconds(rows[-1]["elapsed_time"]) if rows and own else 0
         return Parts(
             inputs=before.inputs,
             began=time.time(),
             resumed_at=[*before.resumed_at, step],
-            seconds=round(before.seconds + max(0.0, saved - before.began), 2),
+            seconds=round(before.seconds + (saved - before.began if own else 0), 2),
             train_seconds=before.train_seconds + looped,
             memory=before.memory,
         )

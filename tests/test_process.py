@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from helpers import process
+from helpers import paths, process
 from helpers.errors import TutorialError
 
 
@@ -65,6 +68,88 @@ def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
         )  # fmt: skip
     assert len(family) == 2
     assert not [member for member in family if member.is_running()]
+
+
+FAMILY = """
+import subprocess, sys, time
+child = "import time; time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", child])
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)  # as torchrun's workers
+print("up", flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import sys, threading
+from pathlib import Path
+from helpers import process
+# Not from the main thread: that a thread has ended must not be taken for the end of its process.
+run = lambda: process.run([sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]))
+threading.Thread(target=run).start()
+"""
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.05)
+    return what()
+
+
+def ended(member: psutil.Process) -> bool:
+    try:
+        return member.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("whom", ["parent", "guard", "program"])
+def test_no_orphan_is_left_whoever_is_killed(tmp_path: Path, whom: str) -> None:
+    log = tmp_path / "log"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, FAMILY, str(log)], cwd=paths.ROOT, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert wait_for(lambda: log.is_file() and "up" in log.read_text())
+        guard, program, *children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) == 2
+        killed = {"parent": parent, "guard": guard, "program": program}[whom]
+        killed.kill()
+        # Where the guard itself is killed, the program goes, and only its own session with it.
+        gone = [guard, program] if whom == "guard" else [guard, program, *children]
+        assert wait_for(lambda: all(map(ended, gone)), 5)
+    finally:
+        for child in children:
+            if not ended(child):
+                child.kill()
+        parent.kill()
+        parent.wait()
+
+
+def test_what_a_finished_program_left_running_is_ended(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "left = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],\n"
+        "                        start_new_session=True)\n"
+        "print(left.pid)"
+    )
+    process.run(python(code), tmp_path / "log")
+    left = int((tmp_path / "log").read_text())
+    assert wait_for(lambda: not psutil.pid_exists(left) or ended(psutil.Process(left)), 5)
+
+
+def test_the_block_ends_the_program_it_runs(tmp_path: Path) -> None:
+    with process.running(python("import time; time.sleep(60)"), tmp_path / "log") as program:
+        itself = psutil.Process(program.pid)
+        assert "sleep(60)" in " ".join(itself.cmdline())
+        assert program.guard.poll() is None
+    assert ended(itself)
+
+
+def test_a_signal_that_ends_a_program_is_told_as_such(tmp_path: Path) -> None:
+    for signal_, words in ((signal.SIGTERM, "SIGTERM"), (signal.SIGSEGV, "SIGSEGV")):
+        code = f"import os; os.kill(os.getpid(), {int(signal_)})"
+        with pytest.raises(TutorialError, match=f"ended by {words}"):
+            process.run(python(code), tmp_path / "log")
 
 
 def test_ticks_come_while_it_runs(tmp_path: Path) -> None:

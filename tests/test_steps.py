@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from helpers import steps
+from helpers import paths, steps
+from helpers.errors import TutorialError
 from helpers.paths import RunFolder
 
 
@@ -79,3 +84,67 @@ def test_a_damaged_marker_counts_as_none(step: Counter) -> None:
     step.do()
     (step.run.steps / "step.json").write_text("{")
     assert not step.do()
+
+
+HOLD = """
+import sys, time
+from helpers import steps
+from helpers.paths import RunFolder
+def hold():
+    print("in", flush=True)
+    time.sleep(60)
+steps.done_once(RunFolder("test"), "step", {}, [], hold)
+"""
+
+
+@pytest.fixture
+def another(runs: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, in the middle of a step in the same run folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, cwd=paths.ROOT,
+        env=os.environ | {"TUTORIAL_RUNS": str(runs)},
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "in\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_two_in_one_folder_the_second_says_so(
+    another: subprocess.Popen[str], step: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "LOCK_SECONDS", 0.2)
+    with pytest.raises(TutorialError, match="Another notebook or run is working"):
+        step.do()
+    assert step.times == 0
+
+
+def test_a_killed_one_lets_go_at_once(another: subprocess.Popen[str], step: Counter) -> None:
+    another.kill()
+    assert not step.do()
+    assert step.times == 1
+
+
+def test_what_is_finished_can_be_used_while_another_works(
+    step: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "LOCK_SECONDS", 0.2)
+    step.do()
+    with FileLock(step.run.root / ".step.lock"):
+        assert step.do()
+        with pytest.raises(TutorialError, match="Another notebook or run"):
+            step.do(rate=2)
+
+
+def test_a_step_within_a_step_is_let_in(step: Counter) -> None:
+    inner: list[bool] = []
+    steps.done_once(step.run, "outer", {}, [], lambda: inner.append(step.do()))
+    assert inner == [False]
+    assert step.times == 1
+
+
+def test_the_runners_own_lock_does_not_block_its_steps(step: Counter) -> None:
+    step.run.root.mkdir(parents=True)
+    with FileLock(step.run.root / ".lock"):
+        assert not step.do()
