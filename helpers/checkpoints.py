@@ -129,7 +129,7 @@ class Attempt:
 
     def _read(self, fingerprint: str) -> Parts | None:
         try:
-            parts = Parts.model_validate_json(self._file.read_text("utf-8"))
+            parts = Parts.model_validate_json(self._file.read_bytes())
         except (OSError, ValidationError):
             return None
         return parts if parts.inputs == fingerprint else None

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from helpers import paths, process, steps, wordproblems
 from helpers.errors import TutorialError
-from helpers.files import refusals_explained, sha256_file, whole_file, write_json
+from helpers.files import read_json, refusals_explained, sha256_file, whole_file, write_json
 from helpers.settings import Settings
 
 COLUMNS = ("instruction", "input", "output", "answer")
@@ -338,13 +338,7 @@ def facts_of(run: paths.RunFolder) -> DataFacts:
         raise TutorialError(
             f"The data of run {run.name!r} are not prepared yet: run the notebook 02_data first."
         )
-    try:
-        return DataFacts.model_validate_json(file.read_text("utf-8"))
-    except ValidationError as error:
-        raise TutorialError(
-            f"{paths.shown(file)} is damaged, or was written by another version of this tutorial: "
-            "run the notebook 02_data again."
-        ) from error
+    return read_json(file, DataFacts, "run the notebook 02_data again")
 
 
 def final_answer(output: str) -> str:

@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from helpers.errors import TutorialError
 from helpers.paths import shown
@@ -86,6 +87,29 @@ def write_yaml(path: Path, value: dict[str, Any], header: str = "") -> None:
     write_bytes(path, (comment + text).encode())
 
 
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+def read_json(path: Path, kind: type[Kept], again: str) -> Kept:
+    """Read what a finished step left.
+
+    Args:
+        path: the JSON file.
+        kind: what it holds.
+        again: what makes it anew, as readers are told: "run the notebook 02_data again".
+
+    Raises:
+        TutorialError: the file cannot be read as that.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise TutorialError(
+            f"{shown(path)} is missing, damaged, or was written by another version of this "
+            f"tutorial: {again}."
+        ) from error
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
@@ -96,7 +120,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise TutorialError(f"{shown(path)} is missing: restore it with git.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise TutorialError(f"{shown(path)} is not valid YAML: {reason}.") from error
     if not isinstance(value, dict):

@@ -104,7 +104,7 @@ def _alone(run: paths.RunFolder) -> Iterator[None]:
 def _kept(run: paths.RunFolder, marker: Path, wanted: Mapping[str, Any]) -> tuple[float, str, str]:
     """Return how long a finished step took, when it was done, and why it is not to be re-used."""
     try:
-        kept = _Marker.model_validate_json(marker.read_text(encoding="utf-8"))
+        kept = _Marker.model_validate_json(marker.read_bytes())
     except (OSError, ValidationError):
         return 0.0, "", "it was not finished"
     damaged = [

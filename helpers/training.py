@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
 from helpers import data, factory, faults, frozen_weights, models, paths, recipe, records, steps
 from helpers.checkpoints import Attempt, Parts, joined
 from helpers.errors import TutorialError
-from helpers.files import sha256_file, write_bytes
+from helpers.files import read_json, sha256_file, write_bytes
 from helpers.records import FrozenWeights, LossPoint, Training
 from helpers.settings import Settings
 
@@ -132,10 +130,4 @@ def read(method: str, settings: Settings) -> Training:
             f"Run {settings.run.name!r} has no {method} adapter yet: run the notebook {notebook} "
             "first."
         )
-    try:
-        return Training.model_validate_json(file.read_text("utf-8"))
-    except ValidationError as error:
-        raise TutorialError(
-            f"{paths.shown(file)} is damaged, or was written by another version of this tutorial: "
-            f"run the notebook {notebook} again."
-        ) from error
+    return read_json(file, Training, f"run the notebook {notebook} again")
