@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -28,6 +29,8 @@ def _version(folder: Path) -> str | None:
 def installations(root: Path) -> dict[Path, str]:
     """Return the CANN folders on this machine and their versions, the one in use first.
 
+    A folder that this user may not read is left out: nothing can use it.
+
     Args:
         root: the root of the file system.
     """
@@ -39,7 +42,9 @@ def installations(root: Path) -> dict[Path, str]:
         folders.insert(0, Path(home))
     found: dict[Path, str] = {}
     for folder in folders:
-        version = _version(folder) if folder.is_dir() else None
+        version = None
+        with suppress(PermissionError):
+            version = _version(folder) if folder.is_dir() else None
         if version and folder.resolve() not in {known.resolve() for known in found}:
             found[folder] = version
     return found

@@ -138,7 +138,7 @@ def check_cann(root: Path) -> Check:
         return ok("CANN", ", ".join(f"{version} ({path})" for path, version in found.items()))
     return fail(
         "CANN",
-        "not found under /usr/local/Ascend",
+        "not found under /usr/local/Ascend, or not readable by this user",
         "Choose an image that has CANN, or install the CANN toolkit and its kernels for this chip.",
     )
 
@@ -216,7 +216,8 @@ def examine(error: ImportError, profile: str, root: Path = Path("/")) -> list[Ch
         fail(
             "packages",
             f"{sys.executable} cannot import what the tutorial needs: {error}",
-            "Run 'make setup', then 'make doctor' again: the other checks need the packages.",
+            "Run 'make setup' (if that does not mend it, 'make clean setup'), then 'make doctor' "
+            "again: the other checks need the packages.",
         ),
     ]
     if profile == "npu" or (not profile and cards.is_ascend_host()):
@@ -239,8 +240,8 @@ def without_packages(error: ImportError, arguments: Sequence[str]) -> int:
     """
     if "doctor" not in arguments:
         print(
-            f"{sys.executable} cannot import what the tutorial needs ({error}): run 'make setup', "
-            "then this again.",
+            f"{sys.executable} cannot import what the tutorial needs ({error}): run 'make setup' "
+            "(if that does not mend it, 'make clean setup'), then this again.",
             file=sys.stderr,
         )
         return 1

@@ -217,8 +217,10 @@ def query(timeout: float = 10) -> Info:
         done = subprocess.run(
             ["npu-smi", "info"], capture_output=True, text=True, errors="replace", timeout=timeout
         )
-    except PermissionError as error:
-        raise UnreadableOutput("it may not be run by this user", str(error)) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # not for this user, or not a program of this machine
+        raise UnreadableOutput(f"it cannot be run: {error.strerror}", str(error)) from error
     output = done.stdout + done.stderr
     if done.returncode != 0:
         raise UnreadableOutput(f"it ended with exit code {done.returncode}", output)

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 import helpers.__main__
-from helpers import cann, cards, doctor, hardware, host, paths
+from helpers import cann, cards, doctor, hardware, host, paths, process
 from helpers.doctor import Probe, examine
 from helpers.errors import TutorialError
 from helpers.host import Check, Status, failed
@@ -140,6 +141,24 @@ def test_torch_that_dies_on_import_is_explained(ascend: Path) -> None:
     assert "Failed to load the backend extension" in found["import torch"].finding
     assert "set_env.sh" in found["import torch"].remedy
     assert "NPU in torch" not in found  # a consequence
+
+
+def test_several_npus_of_which_one_is_used(ascend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0,1")
+    found = seen_by("npu", NPU.model_copy(update={"cards": 2}), ascend)
+    assert complaints(found) == {}
+    assert found["NPU in torch"].finding.startswith("2 cards are visible, and only the first")
+    assert process.environment("npu")["ASCEND_RT_VISIBLE_DEVICES"] == "0"  # so no torchrun
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_command_lists_each_check_and_its_exit_code_tells_of_a_failure(
+    monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    check = Check("CANN", status, "what was found", "What to do.")
+    monkeypatch.setattr(doctor, "examine", lambda settings: [check])
+    told = CliRunner().invoke(helpers.__main__.app, ["doctor", "--profile", "smoke"])
+    assert told.exit_code == (status is Status.FAIL)
 
 
 def test_a_cuda_machine(root: Path) -> None:
@@ -444,6 +463,17 @@ def test_cann_of_the_new_layout(root: Path) -> None:
     assert f"source {base}/cann/set_env.sh" in host.check_set_env(root).remedy
 
 
+def test_cann_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cann_info(root / "usr/local/Ascend/ascend-toolkit/latest")
+
+    def refuse(*arguments: object) -> str:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert cann.installations(root) == {}
+    assert "not readable" in host.check_cann(root).finding
+
+
 def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = root / "usr/local/Ascend"
     cann_info(base / "ascend-toolkit/latest")
@@ -618,12 +648,12 @@ def free_disk(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
 
 
-@pytest.mark.parametrize(("free", "status"), [(30e9, Status.FAIL), (50e9, Status.OK)])
+@pytest.mark.parametrize(("free", "status"), [(50e9, Status.FAIL), (65e9, Status.OK)])
 def test_room_for_a_7b_model(monkeypatch: pytest.MonkeyPatch, free: float, status: Status) -> None:
     free_disk(monkeypatch, free)
     (check,) = doctor.check_disks(settings())
     assert check.status is status
-    assert "47.5 GB needed" in check.finding  # 3 x 15.23 + 1.5 + 0.3
+    assert "62.7 GB needed" in check.finding  # 4 x 15.23 + 1.5 + 0.3
 
 
 def test_what_is_there_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,8 +661,8 @@ def test_what_is_there_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = settings()
     assert doctor.check_disks(wanted)[0].status is Status.FAIL
     write(wanted.model.path / "model.safetensors", "weights")
-    for method in ("lora", "qlora"):
-        write(wanted.run.merged(method) / "model.safetensors", "weights")
+    for subject in paths.MERGED:
+        write(wanted.run.merged(subject) / "model.safetensors", "weights")
     assert doctor.check_disks(wanted)[0].status is Status.OK
 
 

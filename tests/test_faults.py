@@ -1,10 +1,12 @@
 """Every known fault is recognised in the text that users report, and answered with its remedy."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
-from helpers import faults
+from helpers import doctor, faults, process
+from helpers.errors import TutorialError
 
 # Texts as users report them, or as the pinned packages print them (their sources, or a run).
 EXAMPLES = {
@@ -164,6 +166,21 @@ EXAMPLES = {
     "read-only": ("OSError: [Errno 30] Read-only file system: 'runs/npu'", "TUTORIAL_RUNS"),
 }
 
+OF_ASCENDS = (
+    "CANN missing",
+    "torch and torch_npu differ",
+    "CUDA torch beside torch_npu",
+    "torch_npu does not load",
+    "NPU driver down",
+    "NPU driver down, device count",
+    "NPU driver down, SetDevice",
+    "NPU driver down, npu-smi",
+    "NPU held elsewhere",
+    "HCCL busy",
+    "forked subprocess",
+    "NPU out of memory",
+)
+
 # What a training that goes well prints: nothing in it is a fault.
 HEALTHY = """\
 [transformers] warmup_ratio is deprecated and will be removed in v5.2. Use `warmup_steps` instead.
@@ -196,6 +213,20 @@ def test_recognised_in_the_middle_of_a_log(name: str) -> None:
     sentence = faults.recognise(f"{HEALTHY}\n{text}\n{HEALTHY}")
     assert sentence is not None
     assert remedy in sentence
+
+
+@pytest.mark.parametrize("name", OF_ASCENDS)
+def test_what_ascends_say_is_answered_in_the_doctor_and_in_a_failing_log(
+    name: str, tmp_path: Path
+) -> None:
+    text, remedy = EXAMPLES[name]
+    assert remedy in doctor.check_torch(doctor.Probe(output=text)).remedy
+    unusable = doctor.Probe(torch="2.10.0", device_fault=text)
+    assert remedy in doctor.check_device("npu", unusable).remedy
+    (tmp_path / "said").write_text(f"{HEALTHY}{text}\n")
+    with pytest.raises(TutorialError) as told:
+        process.run(["sh", "-c", f"cat {tmp_path}/said; exit 1"], tmp_path / "log")
+    assert remedy in told.value.message
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)

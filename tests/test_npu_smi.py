@@ -241,6 +241,18 @@ def test_query_without_npu_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         npu_smi.query()
 
 
+@pytest.mark.parametrize(("content", "mode"), [("not a program", 0o755), ("#!/bin/sh", 0o644)])
+def test_query_of_what_cannot_be_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, mode: int
+) -> None:
+    program = tmp_path / "npu-smi"
+    program.write_text(content)
+    program.chmod(mode)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnreadableOutput, match="cannot be run"):
+        npu_smi.query()
+
+
 def test_query_does_not_wait_for_a_hung_driver(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
