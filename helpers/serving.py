@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -208,7 +209,15 @@ def serving(
             raise TutorialError(
                 f"Port {port} was taken by another program meanwhile: run this again."
             )
-        yield Server(subject, port, program.pid, log, most_tokens)
+        try:
+            yield Server(subject, port, program.pid, log, most_tokens)
+        except TutorialError as error:
+            try:
+                code = program.guard.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                raise error from None
+            # Whoever was talking to it could only tell that nobody was there any more.
+            raise process.failure(command, log, code) from error
 
 
 def identity(subject: str, settings: Settings) -> dict[str, Any]:

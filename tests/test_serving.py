@@ -43,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         print("asked", asked["messages"][0]["content"], flush=True)
+        {asked}
         self.reply({{"choices": [{{"message": {{"content": "so it is"}}}}]}} if {answers} else {{}})
     def log_message(self, *arguments):
         pass
@@ -56,9 +57,9 @@ http.server.ThreadingHTTPServer(address, Handler).serve_forever()
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that puts a stand-in in llamafactory-cli's place."""
 
-    def put(before: str = "", name: str = "", answers: bool = True) -> None:
+    def put(before: str = "", name: str = "", answers: bool = True, asked: str = "pass") -> None:
         program = tmp_path / "llamafactory-cli"
-        code = STAND_IN.format(before=before, name=name, answers=answers)
+        code = STAND_IN.format(before=before, name=name, answers=answers, asked=asked)
         program.write_text(f"#!{sys.executable}\n{code}")
         program.chmod(0o755)
         monkeypatch.setattr(factory, "CLI", str(program))
@@ -277,6 +278,17 @@ def test_an_answer_that_is_none_is_one_sentence(
     with (
         serving.serving("base", chosen) as up,
         pytest.raises(TutorialError, match="server of base did not answer"),
+    ):
+        up.ask("Are you there?")
+
+
+def test_a_server_that_ends_while_it_is_asked_says_why(
+    chosen: settings.Settings, stand_in: Callable[..., None]
+) -> None:
+    stand_in(asked="os.kill(os.getpid(), 9)")
+    with (
+        pytest.raises(TutorialError, match="killed from outside"),
+        serving.serving("base", chosen) as up,
     ):
         up.ask("Are you there?")
 
