@@ -20,6 +20,7 @@ from helpers.errors import TutorialError
 from helpers.files import refusals_explained
 
 TAIL_LINES = 12
+_NO_ROOM = 1 << 20  # free bytes below which a failure is put down to a full disk
 _GUARD = str(Path(__file__).with_name("guard.py"))
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
@@ -146,6 +147,8 @@ def failure(command: Sequence[str], log: Path, code: int) -> TutorialError:
     """Return the error for a program that ended with `code`; helpers/faults.py explains its log."""
     name = " ".join(Path(part).name for part in command[:2])
     text = log.read_text(encoding="utf-8", errors="replace")
+    if not faults.recognise(text) and shutil.disk_usage(log.parent).free < _NO_ROOM:
+        text += "\nNo space left on device"  # which a log on that disk cannot say
     return TutorialError(faults.explain(text, name, code), log=log, tail=tail(log))
 
 
