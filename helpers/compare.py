@@ -18,7 +18,8 @@ LABELS = {
     "lora": "LoRA",
     "qlora": "QLoRA",
     "lora_merged": "LoRA, merged",
-    "qlora_merged": "QLoRA, merged",
+    "qlora_merged": "QLoRA, merged (16-bit base)",
+    "qlora_merged_dequantised": "QLoRA, merged (dequantised base)",
 }
 EXAMPLES = 5
 SIGNIFICANCE = 0.05
@@ -194,7 +195,7 @@ def compare(run: paths.RunFolder) -> Comparison:
         },
         paired=pair,
         examples=records.examples(
-            {LABELS[name]: found[name].answers for name in ("base", "lora", "qlora")}, EXAMPLES
+            {LABELS[name]: record.answers for name, record in found.items()}, EXAMPLES
         ),
         verdict=verdict(pair, lora.training, qlora.training),
     )
@@ -242,4 +243,33 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             size = f"{merge.bytes_on_disk / 1e6:.1f} MB" if merge else "-"
             row += ["-", "-", "-", "-", size]
         rows.append(row)
+    return header, rows
+
+
+def merge_table(
+    merged: dict[str, Record], run: paths.RunFolder
+) -> tuple[list[str], list[list[str]]]:
+    """Return what merging gave as a table: its header, and one row a merged model, as text.
+
+    Args:
+        merged: the records of the merged models by subject.
+        run: where the records of base + adapter lie.
+    """
+    header = ["merged model", "same final answer", "same text", "KL (nats/token)",
+              "same likeliest token", "exact match before", "after", "on disk"]  # fmt: skip
+    rows = []
+    for subject, record in merged.items():
+        assert record.merge is not None
+        rows.append(
+            [
+                LABELS[subject],
+                f"{record.merge.same_answer}/{record.merge.n}",
+                f"{record.merge.same_text}/{record.merge.n}",
+                f"{record.merge.divergence.kl:.1e}",
+                f"{100 * record.merge.divergence.same_token:.1f} %",
+                str(records.read(run, paths.MERGED[subject]).answers.correct),
+                str(record.answers.correct),
+                f"{record.merge.bytes_on_disk / 1e6:.1f} MB",
+            ]
+        )
     return header, rows

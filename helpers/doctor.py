@@ -572,7 +572,7 @@ def _lacking(settings: Settings, weights: float) -> dict[Path, float]:
     """Return how many bytes a run has still to write under MODELS and under RUNS."""
     model = settings.model
     there = model.folder or any(model.path.glob("*.safetensors"))
-    merged = [settings.run.merged(method) for method in ("lora", "qlora")]
+    merged = [settings.run.merged(subject) for subject in paths.MERGED]
     missing = sum(not any(folder.glob("*.safetensors")) for folder in merged)
     return {
         paths.MODELS: 0.0 if there else weights,

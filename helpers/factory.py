@@ -1,4 +1,7 @@
-"""One call of llamafactory-cli: its recipe on disk, its log, its progress, its memory."""
+"""One call of llamafactory-cli: its recipe on disk, its log, its progress, its memory.
+
+The two steps for which llamafactory-cli has no command are called in the same way.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def call(
     """Run `llamafactory-cli COMMAND` with a recipe and show how it goes on.
 
     Args:
-        command: train or export.
+        command: train or export; or a module of this package, as in "helpers.divergence".
         name: the step's name; its recipe goes to recipes/NAME.yaml, its log to logs/NAME.log.
         recipe: complete, as helpers/recipe.py composes it.
         settings: the run's settings; the profile decides which device is shown to the process.
@@ -48,7 +51,9 @@ def call(
         TutorialError: the call failed; the sentence gives cause and remedy.
     """
     run = settings.run
-    file = write(recipe, command, run.recipes / f"{name}.yaml")
+    own = command.startswith("helpers.")
+    program = [sys.executable, "-m", command] if own else [CLI, command]
+    file = write(recipe, words(command), run.recipes / f"{name}.yaml")
     log = run.logs / f"{name}.log"
     folder = paths.ROOT / str(recipe.get("output_dir", run.root))
     trainer_log = folder / "trainer_log.jsonl"
@@ -68,7 +73,7 @@ def call(
 
     try:
         seconds = process.run(
-            [CLI, command, paths.in_recipe(file), *arguments],
+            [*program, paths.in_recipe(file), *arguments],
             log,
             env=env,
             on_start=sampler.start,

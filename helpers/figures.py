@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ from matplotlib.figure import Figure
 from helpers import paths
 from helpers.compare import LABELS
 from helpers.files import write_bytes
-from helpers.records import Training
+from helpers.records import Merge, Training
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"base": "#7f7f7f", "lora": "#0072B2", "qlora": "#D55E00",
-           "lora_merged": "#56B4E9", "qlora_merged": "#E69F00"}  # fmt: skip
+           "lora_merged": "#56B4E9", "qlora_merged": "#E69F00",
+           "qlora_merged_dequantised": "#CC79A7"}  # fmt: skip
 
 
 def _figure(panels: int, title: str, height: float = 3.4) -> tuple[Figure, list[Axes]]:
@@ -104,9 +106,14 @@ def training_curves(runs: dict[str, Training], title: str) -> Figure:
     return figure
 
 
+def _ticks(names: Sequence[str]) -> list[str]:
+    """Return the subjects' labels, narrow enough to stand under their bars."""
+    return [textwrap.fill(LABELS[name], 13) for name in names]
+
+
 def _bars(ax: Axes, names: Sequence[str], values: Sequence[float], form: str, **style: Any) -> None:
     bars = ax.bar(
-        [LABELS[name].replace(", ", ",\n") for name in names],
+        _ticks(names),
         values,
         color=[COLOURS[name] for name in names],
         **style,
@@ -155,7 +162,7 @@ def accuracy_bars(
     below = [100 * (accuracy[name][0] - accuracy[name][1]) for name in names]
     above = [100 * (accuracy[name][2] - accuracy[name][0]) for name in names]
     bars = ax.bar(
-        [LABELS[name].replace(", ", ",\n") for name in names],
+        _ticks(names),
         shares,
         color=[COLOURS[name] for name in names],
         yerr=[below, above],
@@ -166,6 +173,30 @@ def accuracy_bars(
     ax.bar_label(bars, labels, label_type="center", fontsize=9, color="white")
     ax.grid(visible=False, axis="x")
     ax.set(ylabel=f"exact match (% of {problems} problems)", ylim=(0, 100))
+    return figure
+
+
+def merge_bars(merges: dict[str, Merge], title: str) -> Figure:
+    """Return two panels of bars: how far each merged model lies from base + adapter.
+
+    Args:
+        merges: by subject.
+        title: the figure's title.
+    """
+    figure, axes = _figure(2, title)
+    names = list(merges)
+    distances = [merges[name].divergence.kl for name in names]
+    _bars(axes[0], names, distances, "{:.1e}")
+    # Merging as it should be and merging into other weights lie orders of magnitude apart. A
+    # logarithmic axis has no room for a 0, and no bar is the right picture of it.
+    axes[0].set_yscale("log")
+    axes[0].set_ylim(bottom=min([x for x in distances if x > 0], default=1e-6) / 10)
+    axes[0].set_title("distance of the next-token distributions", fontsize=10)
+    axes[0].set_ylabel("mean KL divergence (nats per token)")
+    shares = [100 * merges[name].same_answer / merges[name].n for name in names]
+    _bars(axes[1], names, shares, "{:.0f} %")
+    axes[1].set_title("the same final answer", fontsize=10)
+    axes[1].set(ylabel="% of the held-out problems", ylim=(0, 115))
     return figure
 
 

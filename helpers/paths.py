@@ -17,6 +17,10 @@ NOTEBOOKS = ROOT / "notebooks"
 RUNS = Path(os.environ.get("TUTORIAL_RUNS") or ROOT / "runs").resolve()
 MODELS = Path(os.environ.get("TUTORIAL_MODELS") or ROOT / "models").resolve()
 
+# The merged models, by their folder, and whose adapter each holds.
+MERGED = {"lora_merged": "lora", "qlora_merged": "qlora", "qlora_merged_dequantised": "qlora"}
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
 NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_compare")
 
 
@@ -36,9 +40,10 @@ class RunFolder:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise TutorialError(
-                f"RUN={self.name!r} cannot name a folder: use letters, digits, '.', '_' and '-'."
+                f"RUN={self.name[:120]!r} cannot name a folder: use at most 100 letters, digits, "
+                "'.', '_' and '-'."
             )
 
     @property
@@ -94,8 +99,14 @@ class RunFolder:
     def adapter(self, method: str) -> Path:
         return self.root / method
 
-    def merged(self, method: str) -> Path:
-        return self.root / f"{method}_merged"
+    def merged(self, subject: str) -> Path:
+        """A merged model; `subject` is one of MERGED."""
+        return self.root / subject
+
+    @property
+    def divergence(self) -> Path:
+        """How far each merged model lies from base + adapter."""
+        return self.root / "divergence.json"
 
     def answers(self, subject: str) -> Path:
         """LLaMA-Factory's predict output for one subject (base, lora, qlora_merged, ...)."""
@@ -106,3 +117,17 @@ def in_recipe(path: Path) -> str:
     """Return `path` as a recipe spells it: relative to the repository, where commands start."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def as_typed(text: str) -> Path:
+    """Return the path that a reader typed: relative to the repository, "~" understood.
+
+    Raises:
+        TutorialError: it cannot be a path.
+    """
+    try:
+        path = (ROOT / Path(text).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a null byte
+        raise TutorialError(f"{text[:60]!r} cannot be the path of a file or folder.") from error
+    return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from helpers import data, factory, hardware, models, recipe, records, steps, training
+from helpers import data, factory, hardware, models, paths, recipe, records, steps, training
 from helpers.answers import read_predictions
 from helpers.files import read_yaml, write_bytes
 from helpers.records import Answers, Merge, Record
@@ -16,7 +16,7 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
     """Have one subject answer the held-out problems, unless it has done so from the same inputs.
 
     Args:
-        subject: base, lora, qlora, lora_merged or qlora_merged.
+        subject: base, lora, qlora, or one of paths.MERGED.
         settings: the run's settings.
         say: takes the lines that tell what happens.
 
@@ -34,8 +34,8 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
         "device": settings.profile.device,
         "versions": records.versions(),
     }
-    if subject.endswith("_merged"):
-        inputs["model"] = models.sha256(run.merged(subject.removesuffix("_merged")))
+    if subject in paths.MERGED:
+        inputs["model"] = models.sha256(run.merged(subject))
     else:
         inputs["model"] = models.sha256(settings.model.path)
     if subject in recipe.METHODS:

@@ -127,14 +127,13 @@ def for_prediction(subject: str, settings: Settings) -> Recipe:
 
     Args:
         subject: base; lora or qlora (the base model with that adapter, in 4 bits for qlora, as it
-            was trained); lora_merged or qlora_merged (the merged 16-bit model).
+            was trained); or one of paths.MERGED (that 16-bit model).
         settings: the run's settings.
     """
     run = settings.run
     recipe = read_yaml(paths.CONFIGS / "predict.yaml") | _base_model(settings)
-    if subject.endswith("_merged"):
-        merged = run.merged(subject.removesuffix("_merged"))
-        recipe["model_name_or_path"] = paths.in_recipe(merged)
+    if subject in paths.MERGED:
+        recipe["model_name_or_path"] = paths.in_recipe(run.merged(subject))
     elif subject in METHODS:
         recipe["adapter_name_or_path"] = paths.in_recipe(run.adapter(subject))
         trained = article(subject)
@@ -148,14 +147,30 @@ def for_prediction(subject: str, settings: Settings) -> Recipe:
     }
 
 
-def for_export(method: str, settings: Settings) -> Recipe:
-    """Return the recipe that merges a method's adapter into the original 16-bit weights."""
+def dequantised(subject: str) -> bool:
+    """Return whether a merged model stands on the 4-bit weights, expanded, and not the original."""
+    return subject.endswith("_dequantised")
+
+
+def for_export(subject: str, settings: Settings) -> Recipe:
+    """Return the recipe that merges an adapter.
+
+    Args:
+        subject: one of paths.MERGED. A dequantised one's is for helpers/dequantised_merge.py: it
+            has the adapter answer beside its 4-bit base model. The others' are for
+            llamafactory-cli export, which merges into the original 16-bit weights.
+        settings: the run's settings.
+    """
     run = settings.run
     return (
         _base_model(settings)
+    method = paths.MERGED[subject]
+    target = {"export_dir": paths.in_recipe(run.merged(subject))}
+    if dequantised(subject):
+        return for_prediction(method, settings) | target
         | {"adapter_name_or_path": paths.in_recipe(run.adapter(method))}
         | read_yaml(paths.CONFIGS / "export.yaml")
-        | {"export_dir": paths.in_recipe(run.merged(method))}
+        | target
     )
 
 
@@ -169,9 +184,9 @@ def write(recipe: Recipe, command: str, file: Path) -> Path:
 
     Args:
         recipe: what to write.
-        command: llamafactory-cli's command: train or export.
+        command: what takes it: "llamafactory-cli train", say.
         file: where.
     """
-    again = f"llamafactory-cli {command} {paths.in_recipe(file)}"
+    again = f"{command} {paths.in_recipe(file)}"
     write_yaml(file, recipe, f"What this step used. To repeat it, from the repository:\n  {again}")
     return file

@@ -122,19 +122,29 @@ def examples(answers: dict[str, Answers], count: int) -> list[Example]:
     ]
 
 
+class Divergence(BaseModel):
+    """How far a merged model lies from base + adapter (helpers/divergence.py)."""
+
+    kl: float  # mean over the answer tokens of the held-out set, in nats
+    same_token: float  # share of these tokens at which both think the same token likeliest
+    tokens: int
+
+
 class Merge(BaseModel):
     """What merging an adapter gave."""
 
+    base: str  # the weights it was merged into
     seconds: float
     bytes_on_disk: int
     model_sha256: str
     same_answer: int  # held-out problems with the same final answer as base + adapter
     same_text: int  # ... with the same text to the letter
     n: int
+    divergence: Divergence
 
 
 class Record(BaseModel):
-    """Everything known of one subject: base, lora, qlora, lora_merged or qlora_merged."""
+    """Everything known of one subject: base, lora, qlora or a merged model."""
 
     subject: str
     profile: str
@@ -183,8 +193,7 @@ _MADE_BY = {
     "base": "03_lora",
     "lora": "03_lora",
     "qlora": "04_qlora",
-    "lora_merged": "05_merge",
-    "qlora_merged": "05_merge",
+    **dict.fromkeys(paths.MERGED, "05_merge"),
 }
 
 

@@ -67,7 +67,10 @@ def answer_counts(*answers: Answers) -> list[list[str]]:
 
 
 def side_by_side(examples: Iterable[Example]) -> Markdown:
-    """Return problems with each subject's worked answer, right and wrong marked."""
+    """Return problems with each subject's worked answer, right and wrong marked.
+
+    Subjects that wrote the same to the letter share a line.
+    """
     parts = []
     for example in examples:
         parts.append(f"**{_plain(example.problem)}** Expected: {example.expected}\n")

@@ -72,6 +72,15 @@ def make_training(**changes: object) -> records.Training:
     return records.Training.model_validate(facts | changes)
 
 
+def make_merge(same_answer: int = 4, kl: float = 0.0, n: int = 4) -> records.Merge:
+    """Return what merging gave where all is well, with some of it changed."""
+    return records.Merge(
+        base="original 16-bit", seconds=1, bytes_on_disk=2, model_sha256="5",
+        same_answer=same_answer, same_text=same_answer, n=n,
+        divergence=records.Divergence(kl=kl, same_token=1.0, tokens=100),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def make_record() -> Callable[..., records.Record]:
     """Return a function that makes a record, with some of its facts changed."""
@@ -96,9 +105,7 @@ def make_record() -> Callable[..., records.Record]:
             "versions": {"torch": "2.10.0"},
             "hardware": hardware.describe(),
             "training": make_training() if subject in ("lora", "qlora") else None,
-            "merge": records.Merge(
-                seconds=1, bytes_on_disk=2, model_sha256="5", same_answer=4, same_text=4, n=4
-            ) if subject.endswith("_merged") else None,
+            "merge": make_merge() if subject in paths.MERGED else None,
             "answers": make_answers([subject != "base", True, False, False]),
         }  # fmt: skip
         return records.Record.model_validate(facts | changes)

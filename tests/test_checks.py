@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import DIGEST, make_answers, make_training
+from conftest import DIGEST, make_answers, make_merge, make_training
 
-from helpers import checks, merging, records
+from helpers import checks, merging
 from helpers.errors import TutorialError
 from helpers.memory import MemoryTrace
 from helpers.records import LossPoint
@@ -51,16 +51,16 @@ def test_answers_that_training_did_not_change_fail() -> None:
         checks.conclude(checks.of_training(make_training(), BEFORE, BEFORE))
 
 
-def merged(same_answer: int) -> records.Merge:
-    return records.Merge(
-        seconds=1, bytes_on_disk=1, model_sha256="", same_answer=same_answer, same_text=0, n=100
-    )
-
-
 def test_a_merged_model_that_answers_otherwise_fails() -> None:
-    checks.conclude(checks.of_merge("it", merged(100)))
-    with pytest.raises(TutorialError, match="on 20 of 100 problems"):
-        checks.conclude(checks.of_merge("it", merged(20)))
+    checks.conclude(checks.of_merge("it", make_merge(same_answer=90, n=100)))
+    with pytest.raises(TutorialError, match="on 89 of 100 problems"):
+        checks.conclude(checks.of_merge("it", make_merge(same_answer=89, n=100)))
+
+
+def test_a_merged_model_with_other_distributions_fails() -> None:
+    checks.conclude(checks.of_merge("it", make_merge(kl=0.0004)))
+    with pytest.raises(TutorialError, match=r"KL 0.059 nats per token, at most 0.005"):
+        checks.conclude(checks.of_merge("it", make_merge(kl=0.059)))
 
 
 def test_agreement_counts_answers_and_texts() -> None:
@@ -82,7 +82,10 @@ def test_two_answers_without_a_mark_agree_only_to_the_letter() -> None:
 def test_a_change_of_base_may_change_answers_but_not_lose_them() -> None:
     before = make_answers([True] * 20 + [False] * 20)
     turned = make_answers([False] * 5 + [True] * 15 + [True] * 4 + [False] * 16)
-    checks.conclude(checks.of_change_of_base("it", before, turned))
+    far, near = make_merge(kl=0.08), make_merge(kl=0.0004)
+    checks.conclude(checks.of_change_of_base("it", before, turned, far, near))
+    with pytest.raises(TutorialError, match=r"KL 0.0004 nats per token, and 0.08 on its own base"):
+        checks.conclude(checks.of_change_of_base("it", before, turned, near, far))
     worse = make_answers([False] * 12 + [True] * 8 + [False] * 20)
     with pytest.raises(TutorialError, match="20 of 40 before, 8 after"):
-        checks.conclude(checks.of_change_of_base("it", before, worse))
+        checks.conclude(checks.of_change_of_base("it", before, worse, far, near))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import make_answers, make_training
+from conftest import make_answers, make_merge, make_training
 
 from helpers import compare, paths, records
 from helpers.errors import TutorialError
@@ -21,7 +21,7 @@ def training(seconds: float, gigabytes: float) -> records.Training:
 
 
 def written(make_record: MakeRecord, **changed: dict[str, object]) -> paths.RunFolder:
-    """Write the five records of a run, some of them with changes, and return the run."""
+    """Write the records of a run, some of them with changes, and return the run."""
     run = paths.RunFolder("test")
     for subject in compare.LABELS:
         records.write(run, make_record(subject, **changed.get(subject, {})))
@@ -86,7 +86,23 @@ def test_a_comparison_is_written_and_read_back(runs: object, make_record: MakeRe
         ("quantization_bit", None, 4), ("quantization_method", None, "bnb")
     ]  # fmt: skip
     header, rows = compare.table(result)
-    assert [len(row) for row in rows] == [len(header)] * 5
+    assert [len(row) for row in rows] == [len(header)] * len(compare.LABELS) == [len(header)] * 6
+
+
+def test_every_subject_is_shown_side_by_side(runs: object, make_record: MakeRecord) -> None:
+    for example in compare.compare(written(make_record)).examples:
+        assert list(example.answers) == list(compare.LABELS.values())
+
+
+def test_the_table_of_merges(runs: object, make_record: MakeRecord) -> None:
+    run = written(make_record)
+    subject = "qlora_merged_dequantised"
+    merged = make_record(subject, merge=make_merge(same_answer=3, kl=2.9e-5))
+    header, rows = compare.merge_table({subject: merged}, run)
+    cells = dict(zip(header, rows[0], strict=True))
+    assert cells["merged model"] == "QLoRA, merged (dequantised base)"
+    assert (cells["same final answer"], cells["KL (nats/token)"]) == ("3/4", "2.9e-05")
+    assert (cells["exact match before"], cells["after"]) == ("2", "2")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import make_answers, make_training
+from conftest import make_answers, make_merge, make_training
 from matplotlib.figure import Figure
 
 from helpers import figures, paths, records, show
@@ -23,6 +23,9 @@ ALL = {
         "What each cost",
     ),
     "accuracy": figures.accuracy_bars({"base": (0, 0, 0.1), "lora": (0.5, 0.3, 0.7)}, 20, "Score"),
+    "merges": figures.merge_bars(
+        {"lora_merged": make_merge(), "qlora_merged": make_merge(same_answer=1, kl=0.1)}, "Merged"
+    ),
     "data": figures.data_overview({"training": EXAMPLES, "held-out": EXAMPLES}, "The problems"),
 }
 
@@ -42,6 +45,13 @@ def test_curves_show_the_figures_they_are_given() -> None:
     assert list(training.lines[0].get_ydata()) == [p.loss for p in TRAININGS["lora"].loss]
     assert list(held_out.lines[1].get_ydata()) == [p.loss for p in TRAININGS["qlora"].eval_loss]
     assert "peak 1.00 GB" in memory.get_legend().get_texts()[0].get_text()
+
+
+def test_merges_are_drawn_on_a_scale_that_shows_small_and_large() -> None:
+    distance, answers = ALL["merges"].axes
+    assert distance.get_yscale() == "log"
+    assert [bar.get_height() for bar in distance.patches] == [0.0, 0.1]
+    assert [bar.get_height() for bar in answers.patches] == [100.0, 25.0]
 
 
 def test_a_figure_is_saved_with_the_run(runs: Path) -> None:
@@ -67,6 +77,15 @@ def test_worked_answers_are_marked_and_not_rendered() -> None:
     text = show.side_by_side(records.examples({"base model": before, "LoRA": after}, 1)).data
     assert "✗ *base model*: \\$5 \\* 3\\$ \\<b\\>is" in text
     assert "✓ *LoRA*" in text
+
+
+def test_who_wrote_the_same_shares_a_line() -> None:
+    same, other = make_answers([True]), make_answers([False])
+    text = show.side_by_side(
+        records.examples({"LoRA": same, "LoRA, merged": same, "QLoRA": other}, 1)
+    ).data
+    assert "✓ *LoRA; LoRA, merged*" in text
+    assert "✗ *QLoRA*" in text
 
 
 def test_facts_of_a_training_name_the_memory_for_what_it_is() -> None:

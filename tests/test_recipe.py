@@ -86,16 +86,27 @@ def test_each_subject_answers_as_what_it_is(with_model: settings.Settings) -> No
     assert used("qlora")["quantization_bit"] == 4
     assert used("qlora_merged")["model_name_or_path"].endswith("/qlora_merged")
     assert "quantization_bit" not in used("qlora_merged")
+    dequantised = used("qlora_merged_dequantised")
+    assert dequantised["model_name_or_path"].endswith("/qlora_merged_dequantised")
+    assert "quantization_bit" not in dequantised
     assert used("base")["eval_dataset"] == data.EVAL
     outputs = [used(s)["output_dir"] for s in ("base", "lora", "qlora", "lora_merged")]
     assert len(set(outputs)) == 4
+
+
+def test_each_merge_is_of_its_adapter_into_its_base(with_model: settings.Settings) -> None:
+    for subject, method in paths.MERGED.items():
+        used = recipe.for_export(subject, with_model)
+        assert used["adapter_name_or_path"].endswith(f"/{method}")
+        assert used["export_dir"].endswith(f"/{subject}")
+        assert ("quantization_bit" in used) == (subject == "qlora_merged_dequantised")
 
 
 def test_a_written_recipe_is_the_recipe_and_says_how_to_repeat_it(
     with_model: settings.Settings, tmp_path: Path
 ) -> None:
     used = recipe.for_training("qlora", with_model)
-    file = recipe.write(used, "train", tmp_path / "qlora.yaml")
+    file = recipe.write(used, "llamafactory-cli train", tmp_path / "qlora.yaml")
     assert yaml.safe_load(file.read_text()) == used
     assert f"llamafactory-cli train {file}" in file.read_text()
 

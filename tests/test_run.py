@@ -20,7 +20,9 @@ from helpers import compare, paths, records
 RUN = paths.RunFolder("test")
 SECRETS = {"SWANLAB_API_KEY": "swan-key-0123456789", "MODELSCOPE_API_TOKEN": "ms-token-0123456789"}
 STEPS = ("source", "data", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
-         "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers")  # fmt: skip
+         "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers",
+         "qlora_merged_dequantised", "qlora_merged_dequantised_answers",
+         "divergence")  # fmt: skip
 
 
 def run_command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
