@@ -9,6 +9,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EVALSCOPE := .venv-evalscope
+EVALSCOPE_READY := $(EVALSCOPE)/.ready
 # An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
 LOCKS := requirements.lock $(if $(wildcard /dev/davinci[0-9]*),requirements-npu.lock)
 IS_311 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
@@ -28,7 +30,7 @@ export TUTORIAL_RUN := $(RUN)
 export TUTORIAL_DATA := $(DATA)
 export TUTORIAL_OVERRIDES := $(OVERRIDES)
 
-.PHONY: help setup run test data notebooks lab doctor bench lint lock clean
+.PHONY: evalscope help setup run test data notebooks lab doctor bench lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,7 +53,7 @@ $(READY): $(LOCKS) pyproject.toml
 run: $(READY)  ## run the six notebooks and print the comparison
 	@$(BIN)/python -m helpers run
 
-test: $(READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
+test: $(READY) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
@@ -61,6 +63,16 @@ data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects th
 
 notebooks: $(READY)  ## take over the executed notebooks of a run, to commit their outputs
 	@$(BIN)/python -m helpers publish
+
+evalscope: $(READY) $(EVALSCOPE_READY)  ## serve models of a run and have evalscope judge them: SUBJECT="base lora" LIMIT=20
+	@$(BIN)/python -m helpers evalscope $(if $(SUBJECT),--subject "$(SUBJECT)") \
+	  $(if $(BENCHMARK),--benchmark "$(BENCHMARK)") $(if $(LIMIT),--limit "$(LIMIT)")
+
+# A .venv of its own: 33 packages that nothing else needs, and the main set-up cannot be hurt by them.
+$(EVALSCOPE_READY): requirements-evalscope.lock | $(READY)
+	$(UV) venv -q --clear --python $(BIN)/python $(EVALSCOPE)
+	$(UV) pip sync -q --python $(EVALSCOPE)/bin/python requirements-evalscope.lock
+	@touch $@
 
 lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
@@ -77,12 +89,14 @@ bench: $(READY)  ## time the 4-bit kernels, and a QLoRA step on the simulated NP
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
 
-lock:  ## resolve pyproject.toml into the two locks
+lock:  ## resolve pyproject.toml into the three locks
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url -q -o requirements.lock
 	$(BIN)/uv pip compile --group npu --python-version 3.11 -c requirements.lock \
 	  --python-platform aarch64-manylinux_2_28 \
 	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-npu.lock
+	$(BIN)/uv pip compile --group evalscope --universal --python-version 3.11 -c requirements.lock \
+	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-evalscope.lock
 
 clean:  ## remove .venv (runs and models stay)
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(EVALSCOPE)

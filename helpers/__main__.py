@@ -72,6 +72,30 @@ def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Da
 
 
 @app.command()
+def evalscope(
+    profile: Profile = AUTO,
+    model: Model = AUTO,
+    run: Run = AUTO,
+    subject: Annotated[str, typer.Option(help="models of the run, one or several")] = "base lora",
+    benchmark: Annotated[str, typer.Option(help="gsm8k, held_out, or auto")] = AUTO,
+    limit: Annotated[int, typer.Option(help="how many problems", min=1)] = 20,
+) -> None:
+    """Serve models of a run one after the other and have evalscope judge them."""
+    from helpers import evalscope as judge
+
+    settings = resolve(profile, model, run)
+    judge.evaluate(
+        subject.split(), settings, benchmark, limit, lambda line: print(line, flush=True)
+    )
+    header, rows = judge.table(judge.read(settings.run))
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    print(f"Its reports lie in {paths.shown(settings.run.root / 'evalscope')}.")
+
+
+@app.command()
 def publish(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
     """Take over the executed notebooks of a run into notebooks/, outputs and all."""
     from helpers import runner

@@ -248,9 +248,15 @@ def chat(
         settings: the run's settings.
         say: takes the lines that tell what happens.
 
+    Returns:
+        Question and answer, in order; nothing where the profile's model has nothing to say.
+
     Raises:
         TutorialError: the subject has not been made yet, or the server failed.
     """
+    if not settings.profile.chat:
+        say(f"The {settings.profile.name} profile's model is random: it is not asked anything.")
+        return []
     run = settings.run
     inputs = identity(subject, settings) | {"questions": list(questions)}
     file = run.answers(subject).with_name(f"{subject}_chat.json")

@@ -43,6 +43,7 @@ class Profile(BaseModel):
     recipe: dict[str, Any] = {}
     predict: dict[str, Any] = {}
     environment: dict[str, str] = {}  # of every llamafactory-cli call; the reader's own wins
+    chat: bool = True  # whether its model has anything to say
 
     @property
     def device(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from IPython.display import Markdown
 
 from helpers.records import Answers, Example, Training
+from helpers.serving import Said
 
 
 def _cell(value: object) -> str:
@@ -76,6 +77,19 @@ def side_by_side(examples: Iterable[Example]) -> Markdown:
         parts.append(f"**{_plain(example.problem)}** Expected: {example.expected}\n")
         for name, (worked, correct) in example.answers.items():
             parts.append(f"- {'✓' if correct else '✗'} *{name}*: {_plain(_shortened(worked))}")
+        parts.append("")
+    return Markdown("\n".join(parts))
+
+
+def chat(conversations: Mapping[str, Sequence[Said]]) -> Markdown:
+    """Return what several models answered to the same questions, by their names."""
+    parts = []
+    for turns in zip(*conversations.values(), strict=True):
+        parts.append(f"**{_plain(turns[0].question)}**\n")
+        parts += [
+            f"- *{name}*: {_plain(_shortened(turn.answer))}"
+            for name, turn in zip(conversations, turns, strict=True)
+        ]
         parts.append("")
     return Markdown("\n".join(parts))
 

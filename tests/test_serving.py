@@ -6,6 +6,7 @@ for llamafactory-cli that answers at once.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import sys
@@ -29,6 +30,7 @@ from helpers import (
     records,
     serving,
     settings,
+    show,
 )
 from helpers.errors import TutorialError
 
@@ -111,7 +113,7 @@ def write_adapter(folder: Path) -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
     """A run with data, the tiny model and an adapter."""
     with pytest.MonkeyPatch.context() as patch:
-        for variable in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES"):
+        for variable in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED"):
             patch.delenv(f"TUTORIAL_{variable}", raising=False)
         patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
         found = settings.resolve("smoke", run="served")
@@ -301,6 +303,10 @@ def test_a_chat_is_held_once(
     stand_in()
     log = chosen.run.logs / "base_api.log"
     said: list[str] = []
+    assert serving.chat("base", ["one"], chosen, said.append) == []
+    assert "smoke profile's model is random" in said[0]
+    profile = chosen.profile.model_copy(update={"chat": True})
+    chosen = dataclasses.replace(chosen, profile=profile)
     with pytest.raises(TutorialError, match="run the notebook 03_lora first"):
         serving.chat("base", ["one"], chosen, said.append)
     records.write(chosen.run, make_record("base"))
@@ -319,3 +325,14 @@ def test_a_chat_is_held_once(
     records.write(chosen.run, make_record("base", model_sha256="another"))
     serving.chat("base", ["three"], chosen, said.append)
     assert "model changed" in said[-1]
+
+
+def test_conversations_are_shown_with_nothing_marked_up() -> None:
+    def says(answer: str) -> list[serving.Said]:
+        return [serving.Said(question="How much is 2 * 3 * 4?", answer=answer)]
+
+    shown = show.chat({"base": says("It is *many*."), "LoRA": says("24\n#### 24.0")}).data
+    assert "**How much is 2 \\* 3 \\* 4?**" in shown
+    assert "- *base*: It is \\*many\\*." in shown
+    assert "- *LoRA*: 24 \\#\\#\\#\\# 24.0" in shown
+    assert show.chat({"base": [], "LoRA": []}).data == ""
