@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 from helpers import data, factory, faults, frozen_weights, models, paths, recipe, records, steps
@@ -111,6 +112,11 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                 "the times of this training are longer than they need be."
             )
         trained = _facts(method, settings, used, call, attempt.parts)
+        # The evaluations tell: transformers logs a training loss that is NaN as 0.
+        losses = [point.loss for point in trained.loss + trained.eval_loss]
+        if not all(map(math.isfinite, [*losses, trained.final_eval_loss])):
+            sentence = faults.explain("'eval_loss': nan", "llamafactory-cli train", 1)
+            raise TutorialError(sentence, log=call.log)
         write_bytes(summary, trained.model_dump_json().encode())
 
     steps.done_once(run, method, inputs, [folder], action, say)

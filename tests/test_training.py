@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import DIGEST
 
-from helpers import data, factory, frozen_weights, settings, training
+from helpers import checkpoints, data, factory, frozen_weights, settings, training
 from helpers.errors import TutorialError
 from helpers.files import write_json
 from helpers.memory import MemoryTrace
@@ -28,7 +28,9 @@ def ready(smoke: settings.Settings) -> settings.Settings:
     return smoke
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True) -> None:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True, eval_loss: float = 1.5
+) -> None:
     """Let llamafactory-cli's call leave what a real one leaves, without training."""
 
     def call(
@@ -36,8 +38,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True
     ) -> factory.Call:
         folder = chosen.run.adapter(name)
         rows = [{"step": i, "loss": 3.0 - i / 10} for i in (1, 2)]
-        rows.append({"step": 12, "eval_loss": 1.5})
-        write_json(folder / "all_results.json", {"eval_loss": 1.5, "train_runtime": 6.0})
+        rows.append({"step": 12, "eval_loss": eval_loss})
+        write_json(folder / "all_results.json", {"eval_loss": eval_loss, "train_runtime": 6.0})
         write_json(folder / "trainer_state.json", {"global_step": 12, "log_history": rows})
         write_json(folder / frozen_weights.FILE, {"before": DIGEST, "after": DIGEST})
         if adapter:
@@ -97,6 +99,36 @@ def test_a_call_that_tells_nothing_of_its_frozen_weights_is_a_failure(
 
     monkeypatch.setattr(factory, "call", silent)
     with pytest.raises(TutorialError, match="run 'make setup'"):
+        training.train("lora", ready, say=lambda line: None)
+
+
+def test_a_loss_that_is_no_number_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As seen with learning_rate=1e30: exit code 0, an adapter, training losses of 0.0."""
+    pretend(monkeypatch, "all well", eval_loss=float("nan"))
+    with pytest.raises(TutorialError, match="NaN or infinite: lower learning_rate"):
+        training.train("lora", ready, say=lambda line: None)
+    with pytest.raises(TutorialError, match="03_lora"):
+        training.read("lora", ready)
+    pretend(monkeypatch, "all well")
+    assert training.train("lora", ready, say=lambda line: None).final_eval_loss == 1.5
+
+
+def test_a_failure_after_going_on_says_how_to_start_anew(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> factory.Call:
+        raise TutorialError("It failed.")
+
+    monkeypatch.setattr(factory, "call", fail)
+    with pytest.raises(TutorialError, match=r"^It failed\.$"):
+        training.train("lora", ready, say=lambda line: None)
+    monkeypatch.setattr(checkpoints, "last_whole", lambda folder: folder / "checkpoint-8")
+    made = ready.run.adapter("lora") / "checkpoint-8"
+    made.mkdir()
+    (made / "trainer_state.json").write_text("{}")
+    with pytest.raises(TutorialError, match=r"went on from checkpoint-8; .* delete runs/test/lora"):
         training.train("lora", ready, say=lambda line: None)
 
 
