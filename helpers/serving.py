@@ -23,6 +23,7 @@ from helpers.settings import Settings
 
 # LLaMA-Factory's own default for api, webchat and webui is 0.0.0.0: every address of the machine.
 HOST = "127.0.0.1"
+_CLI = ".venv/bin/llamafactory-cli"  # as readers type it
 WEB_PORT = 6006  # the one that AutoDL forwards
 PATIENCE_SECONDS = 900.0  # a 7B model may come from a slow disk
 _ANSWER_SECONDS = 600.0
@@ -98,17 +99,21 @@ def recipe_of(subject: str, settings: Settings) -> Recipe:
 def write_recipe(subject: str, settings: Settings) -> Path:
     """Write the recipe with which api, chat and webchat take a subject, and return the file."""
     file = settings.run.recipes / f"{subject}_chat.yaml"
-    cli, name = ".venv/bin/llamafactory-cli", paths.in_recipe(file)
     header = "\n".join(
         [
             "One model to talk to, from the repository and on this machine only:",
-            f"  {cli} chat {name}",
+            f"  {chat_command(file)}",
             f"  {web_command('webchat', file)}",
-            f"  API_HOST={HOST} API_PORT=8000 {cli} api {name}",
+            f"  API_HOST={HOST} API_PORT=8000 {_CLI} api {paths.in_recipe(file)}",
         ]
     )
     write_yaml(file, recipe_of(subject, settings), header)
     return file
+
+
+def chat_command(file: Path) -> str:
+    """Return the command that starts a conversation in a terminal with the model of a recipe."""
+    return f"{_CLI} chat {paths.in_recipe(file)}"
 
 
 def web_command(action: str, file: Path | None = None, port: int = WEB_PORT) -> str:
@@ -120,8 +125,7 @@ def web_command(action: str, file: Path | None = None, port: int = WEB_PORT) -> 
         port: where.
     """
     taken = "" if file is None else f" {paths.in_recipe(file)}"
-    cli = ".venv/bin/llamafactory-cli"
-    return f"GRADIO_SERVER_NAME={HOST} GRADIO_SERVER_PORT={port} {cli} {action}{taken}"
+    return f"GRADIO_SERVER_NAME={HOST} GRADIO_SERVER_PORT={port} {_CLI} {action}{taken}"
 
 
 def free_port() -> int:
