@@ -12,12 +12,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def serving(files: dict[str, bytes], *, wrong_hash: bool = False) -> Iterator[str]:
+def serving(
+    files: dict[str, bytes], *, wrong_hash: bool = False, cut: bool = False
+) -> Iterator[str]:
     """Serve one repository, whatever its name, and give the endpoint's address.
 
     Args:
         files: the content by path.
         wrong_hash: announce another SHA-256 than the files have, as after a damaged transfer.
+        cut: break every transfer off halfway.
     """
 
     def listing() -> list[dict[str, object]]:
@@ -47,7 +50,7 @@ def serving(files: dict[str, bytes], *, wrong_hash: bool = False) -> Iterator[st
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if cut and "FilePath" in query else body)
 
         do_HEAD = do_GET
 

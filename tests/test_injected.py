@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
+import psutil
 import pytest
 from conftest import make_training
+from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers import compare, data, factory, files, paths, prediction, process, records, settings
+from helpers import (
+    compare,
+    data,
+    factory,
+    files,
+    paths,
+    prediction,
+    process,
+    records,
+    runner,
+    settings,
+)
 from helpers import training as trainings
 from helpers.errors import TutorialError
 
@@ -216,3 +232,89 @@ def test_a_count_that_is_none_is_refused_before_anything_starts(
     with pytest.raises(TutorialError, match="must be a number above zero"):
         factory.call("train", "lora", {"per_device_train_batch_size": value}, smoke)
     assert not smoke.run.root.exists()
+
+
+def test_a_stale_venv_is_brought_up_to_date_before_anything_runs(tmp_path: Path) -> None:
+    """What `make run` would do, with a lock that is newer and one that is older than .venv."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((paths.ROOT / name).read_bytes())
+        os.utime(tmp_path / name, (1_000, 1_000))
+    ready = tmp_path / ".venv" / ".ready"
+    ready.parent.mkdir()
+    ready.touch()
+
+    def planned() -> str:
+        done = subprocess.run(
+            ["make", "--dry-run", "run"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "pip sync" not in planned()
+    os.utime(ready, (500, 500))
+    assert 0 < planned().index("pip sync") < planned().index("helpers run")
+
+
+def test_a_killed_kernel_is_one_sentence(
+    smoke: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    write_notebook(tmp_path / "notebooks" / "03_lora.ipynb", code)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(paths, "NOTEBOOK_NAMES", ("03_lora",))
+    monkeypatch.setenv("TUTORIAL_HEADLESS", "1")
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    with pytest.raises(TutorialError, match="kernel of the notebook 03_lora was killed") as caught:
+        runner.run_notebooks(smoke, {}, lambda line: None)
+    assert "\n" not in caught.value.message
+    with pytest.raises(TutorialError, match="was not executed to its end"):
+        runner.publish(smoke.run)
+    (smoke.run.notebooks / "03_lora.ipynb").write_text('{"cells": [')
+    with pytest.raises(TutorialError, match="was not written to its end"):
+        runner.publish(smoke.run)
+
+
+def write_notebook(file: Path, code: str) -> None:
+    file.parent.mkdir()
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), file)
+
+
+NOTEBOOKS = """
+import sys
+from pathlib import Path
+from helpers import paths, runner, settings
+paths.NOTEBOOKS, paths.NOTEBOOK_NAMES = Path(sys.argv[1]), ("03_lora",)
+try:
+    runner.run_notebooks(settings.resolve("smoke", run="test"), {})
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+TRAINS = """
+import sys
+from pathlib import Path
+from helpers import process
+worker = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; "
+worker += "time.sleep(60)'], start_new_session=True); time.sleep(60)"
+process.run([sys.executable, "-c", worker], Path("log"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]
+)
+def test_a_stopped_run_leaves_no_orphan(tmp_path: Path, number: int, code: int) -> None:
+    """The runner killed or interrupted: its kernel, the program and its workers all end."""
+    write_notebook(tmp_path / "notebooks" / "03_lora.ipynb", TRAINS)
+    env = {"TUTORIAL_RUNS": str(tmp_path / "runs"), "JUPYTER_PREFER_ENV_PATH": "1"}
+    run = subprocess.Popen(
+        [sys.executable, "-c", NOTEBOOKS, str(tmp_path / "notebooks")],
+        cwd=paths.ROOT, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    family: list[psutil.Process] = []
+    while len(family) < 4:  # kernel, guard, program, worker
+        assert run.poll() is None
+        time.sleep(0.1)
+        family = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(number)
+    assert run.wait(timeout=30) == code
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [member for member in alive if member.status() != psutil.STATUS_ZOMBIE] == []

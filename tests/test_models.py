@@ -25,6 +25,7 @@ def from_hub(runs: Path) -> models.Model:
 def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", endpoint)
     monkeypatch.setenv("MODELSCOPE_CACHE", str(paths.MODELS / "cache"))
+    monkeypatch.setenv("MODELSCOPE_DOWNLOAD_MAX_RETRIES", "0")  # they wait for seconds
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -53,6 +54,21 @@ def test_an_altered_download_is_refused(
         use(endpoint, monkeypatch)
         folder = models.obtain(from_hub, tmp_path / "log")
     assert (folder / "config.json").read_bytes() == CONFIG
+
+
+def test_a_download_that_breaks_off_is_never_taken_for_whole(
+    from_hub: models.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": CONFIG, "model.safetensors": b"weights" * 99}
+    with serving(files, cut=True) as endpoint:
+        use(endpoint, monkeypatch)
+        with pytest.raises(TutorialError) as caught:
+            models.obtain(from_hub, tmp_path / "log")
+    assert "\n" not in caught.value.message
+    with serving(files) as endpoint:
+        use(endpoint, monkeypatch)
+        folder = models.obtain(from_hub, tmp_path / "log")
+    assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
 def test_without_a_hub_the_model_fails_in_one_sentence(
