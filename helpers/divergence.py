@@ -22,7 +22,7 @@ from helpers import loaded, paths
 from helpers.files import read_yaml, write_json
 from helpers.recipe import Recipe
 
-BATCH = 4  # problems at a time: the model's own logits of a batch are the largest tensor
+BATCH = 8  # problems at a time: the model's own logits of a batch are the largest tensor
 CHUNK = 256  # tokens at a time in float32, whole vocabulary
 
 

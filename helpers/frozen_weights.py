@@ -51,7 +51,7 @@ def digest(model: Any) -> dict[str, Any]:
     hashed = xxhash.xxh3_128(repr(sorted(rest)).encode())
     size = 0
     for name, tensor in sorted(tensors.items()):
-        content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         hashed.update(content.data)
         size += content.nbytes

@@ -115,7 +115,8 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
     """
     run = settings.run
     before = {method: records.read(run, method).answers for method in recipe.METHODS}
-    done = {subject: merge(subject, settings, say) for subject in paths.MERGED}
+    # Merged a moment ago, most likely: that they are used again is no news.
+    done = {subject: merge(subject, settings, lambda line: None) for subject in paths.MERGED}
     divergences = diverge(settings, say)
     found = {}
     for subject, method in paths.MERGED.items():

@@ -32,9 +32,11 @@ BROKEN = [*RISING[::-1], LossPoint(step=9, loss=float("nan"))]
         ({"loss": LEVEL}, "finite and above zero"),
         ({"loss": BROKEN}, "finite and above zero"),
         ({"loss": RISING[:1]}, "finite and above zero"),
-        # bitsandbytes 0.50.2 on a CPU with AVX512-BF16: the figures that were seen
+        # bitsandbytes 0.50.2 on a CPU with AVX512-BF16: figures that were seen
         ({"eval_loss": [LossPoint(step=8, loss=1.89)], "final_eval_loss": 16.29},
          "1.8900 during, 16.2900 after"),
+        ({"eval_loss": [LossPoint(step=8, loss=6.335)], "final_eval_loss": 6.366},
+         "6.3350 during, 6.3660 after"),
         ({"memory": MemoryTrace(measure="memory")}, "memory was sampled"),
         # planted in a real training by tests/test_frozen_weights.py
         ({"frozen_weights": {"before": DIGEST, "after": DIGEST | {"digest": "fedcba9876543210"}}},
