@@ -12,9 +12,9 @@ from helpers.records import Answers, Merge, Training, paired_counts
 
 Check = tuple[str, bool, str]  # statement, whether it holds, the figures behind it
 
-# The evaluation after training repeats the last one during it: the same weights, the same data. With
-# bitsandbytes 0.48.2 on a CPU the two agree in every digit. 0.49 and 0.50 damaged the 4-bit weights
-# in between: 1.89 became 16.29 with SmolLM2-135M, 6.335 became 6.366 with the tiny model.
+# The evaluation after training repeats the last one during it: the same weights, the same data, and
+# on a CPU with bitsandbytes 0.48.2 the same loss in every digit. 0.49 and 0.50 damaged the 4-bit
+# weights in between: 1.89 became 16.29 with SmolLM2-135M, 6.335 became 6.366 with the tiny model.
 EVAL_TOLERANCE = 0.001
 # Merging rounds base + adapter to bfloat16 once more, so a few greedy answers may turn, and next
 # tokens become a little more or less likely; more would mean another model. Measured with
