@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from helpers import paths, recipe, records
 from helpers.errors import TutorialError
-from helpers.files import write_bytes
+from helpers.files import read_json, write_bytes
 from helpers.records import Answers, Example, Merge, Record, Training
 
 LABELS = {
@@ -204,8 +204,12 @@ def compare(run: paths.RunFolder) -> Comparison:
 
 
 def read(file: Path) -> Comparison:
-    """Return the comparison that a run wrote."""
-    return Comparison.model_validate_json(file.read_text("utf-8"))
+    """Return the comparison that a run wrote.
+
+    Raises:
+        TutorialError: there is none, or it cannot be read.
+    """
+    return read_json(file, Comparison, "run the notebook 06_compare again")
 
 
 def costs(comparison: Comparison) -> dict[str, dict[str, float]]:

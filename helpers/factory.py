@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers import frozen_weights, paths, process
+from helpers.errors import TutorialError
 from helpers.memory import MemoryTrace, Sampler, reader
 from helpers.progress import Display, read_trainer_log
 from helpers.recipe import Recipe, write
@@ -26,6 +27,24 @@ class Call:
     seconds: float  # wall time
     memory: MemoryTrace
     log: Path
+
+
+def words(command: str) -> str:
+    """Return a command of `call` as readers type it in the repository, its recipe left out."""
+    own = command.startswith("helpers.")
+    return f".venv/bin/python -m {command}" if own else f"llamafactory-cli {command}"
+
+
+# What is reckoned with here; the rest of a recipe is LLaMA-Factory's to check.
+_COUNTS = ("max_samples", "per_device_train_batch_size", "gradient_accumulation_steps",
+           "num_train_epochs")  # fmt: skip
+
+
+def _check_counts(recipe: Recipe) -> None:
+    for key in _COUNTS:
+        value = recipe.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+            raise TutorialError(f"{key}={value!r} must be a number above zero: correct it.")
 
 
 def call(
@@ -50,6 +69,7 @@ def call(
     Raises:
         TutorialError: the call failed; the sentence gives cause and remedy.
     """
+    _check_counts(recipe)
     run = settings.run
     own = command.startswith("helpers.")
     program = [sys.executable, "-m", command] if own else [CLI, command]

@@ -85,7 +85,7 @@ def find(wanted: str) -> Model:
     known = catalogue()
     if wanted in known:
         return known[wanted]
-    folder = (paths.ROOT / Path(wanted).expanduser()).resolve()
+    folder = paths.as_typed(wanted)
     if folder.is_dir():
         return Model(name=folder.name, folder=folder)
     if re.fullmatch(r"[\w-]+/[\w.-]+", wanted):

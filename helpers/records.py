@@ -210,7 +210,7 @@ def read(run: paths.RunFolder, subject: str) -> Record:
             f"{_MADE_BY[subject]} first."
         )
     try:
-        return Record.model_validate_json(file.read_text("utf-8"))
+        return Record.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise TutorialError(
             f"{paths.shown(file)} was written by another version of this tutorial: delete it and "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -89,10 +88,10 @@ def load_profile(name: str) -> Profile:
         raise TutorialError(f"There is no profile {name!r}: choose one of {', '.join(known)}.")
     file = paths.PROFILES / f"{name}.yaml"
     try:
-        return Profile(name=name, **read_yaml(file))
+        return Profile.model_validate(read_yaml(file) | {"name": name})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = " ".join(".".join(str(part) for part in first["loc"]).split())
         raise TutorialError(f"{paths.shown(file)}: {where}: {first['msg']}.") from error
 
 
@@ -111,7 +110,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
             )
         try:
             overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise TutorialError(f"The value of the override {word!r} is not valid YAML.") from error
     return overrides
 
@@ -145,7 +144,7 @@ def resolve(
     source = _chosen(data, "TUTORIAL_DATA")
     if source != AUTO:
         if source not in ("math10k", "generated"):
-            source = str((paths.ROOT / Path(source).expanduser()).resolve())
+            source = str(paths.as_typed(source))
         chosen = chosen.model_copy(
             update={"data": chosen.data.model_copy(update={"source": source})}
         )

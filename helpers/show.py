@@ -51,6 +51,9 @@ def training_facts(training: Training) -> list[tuple[str, str]]:
         (f"peak {memory.measure}", f"{memory.peak_bytes / 1e9:.2f} GB"),
         ("adapter on disk", f"{training.adapter_bytes / 1e6:.1f} MB"),
     ]  # fmt: skip
+    if training.resumed_at:
+        steps = ", ".join(map(str, training.resumed_at))
+        rows.append(("interrupted; went on from step (times without what was lost)", steps))
     if memory.allocator_peak_bytes is not None:
         peak = f"{memory.allocator_peak_bytes / 1e9:.2f} GB"
         rows.append(("peak of torch's allocator on the device", peak))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import DIGEST
+from conftest import DIGEST, make_training
 
-from helpers import checkpoints, data, factory, frozen_weights, settings, training
+from helpers import checkpoints, data, factory, frozen_weights, settings, show, training
 from helpers.errors import TutorialError
 from helpers.files import write_json
 from helpers.memory import MemoryTrace
@@ -135,3 +135,11 @@ def test_a_failure_after_going_on_says_how_to_start_anew(
 def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:
     with pytest.raises(TutorialError, match="02_data"):
         training.train("lora", smoke)
+
+
+def test_a_training_that_went_on_says_so() -> None:
+    def names(**changes: object) -> list[str]:
+        return [name for name, _ in show.training_facts(make_training(**changes))]
+
+    assert not any("interrupted" in name for name in names())
+    assert any("interrupted" in name for name in names(resumed_at=[8]))
