@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,21 @@ for step in sys.argv[2:]:
     subject = step.removesuffix("_answers")
     (prediction.answer if step != subject else training.train)(subject, chosen)
 """
+
+
+def listening_beyond_this_machine(processes: list[psutil.Process]) -> list[str]:
+    """Return the addresses on which any of the processes takes connections from elsewhere."""
+    sockets = [connection for member in processes for connection in member.net_connections()]
+    ports = [found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN]
+    return [address for address in ports if address not in ("127.0.0.1", "::1")]
+
+
+def test_what_listens_beyond_this_machine_is_seen() -> None:
+    myself = [psutil.Process()]
+    with socket.create_server(("127.0.0.1", 0)):
+        assert listening_beyond_this_machine(myself) == []
+    with socket.create_server(("0.0.0.0", 0)):
+        assert listening_beyond_this_machine(myself) == ["0.0.0.0"]
 
 
 class Run:
@@ -56,6 +72,7 @@ class Run:
             assert started.poll() is None
             time.sleep(0.02)
         family = worker.children(recursive=True)
+        assert listening_beyond_this_machine([worker, *family]) == []
         trainer = next(member for member in family if member.cmdline()[1].endswith("factory-cli"))
         (worker if whom == "worker" else trainer).kill()
         said, _ = started.communicate(timeout=60)
