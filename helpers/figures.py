@@ -156,7 +156,7 @@ def accuracy_bars(
         title: the figure's title.
     """
     figure, (ax,) = _figure(1, title, height=3.8)
-    figure.set_figwidth(7.5)
+    figure.set_figwidth(8.5)  # room for six labels
     names = list(accuracy)
     shares = [100 * accuracy[name][0] for name in names]
     below = [100 * (accuracy[name][0] - accuracy[name][1]) for name in names]
@@ -205,6 +205,46 @@ def data_overview(sets: dict[str, list[dict[str, str]]], title: str) -> Figure:
 
     Args:
         sets: examples in Alpaca form by the name of their set.
+def plan_bars(
+    phases: dict[str, Phase], title: str, measured: dict[str, tuple[str, int]] | None = None
+) -> Figure:
+    """Return planned peaks as bars, split into what takes the room, and what was measured.
+
+    Args:
+        phases: planned peaks by the name to show.
+        title: the figure's title.
+        measured: by the same names, after the training: what was measured, and its peak in bytes.
+            It gets a bar of its own, because it is not the same kind of figure.
+    """
+    measured = measured or {}
+    bars = len(phases) + len(measured)
+    figure, (ax,) = _figure(1, title, height=1.5 + 0.42 * bars)
+    figure.set_figwidth(9.2)
+    names: list[str] = []
+    for name, phase in phases.items():
+        left, row = 0.0, len(names)
+        for part in PARTS:
+            width = phase.parts[part] / 2**30
+            label = part if row == 0 else None
+            ax.barh(row, width, left=left, color=PART_COLOURS[part], label=label, height=0.7)
+            left += width
+        ax.text(left, row, f" {left:.2f}", va="center", fontsize=9)
+        names.append(f"{name}: planned")
+        if name in measured:
+            what, peak = measured[name]
+            row = len(names)
+            ax.barh(row, peak / 2**30, height=0.7, fill=False, edgecolor="#333333", hatch="///")
+            ax.text(peak / 2**30, row, f" {peak / 2**30:.2f}", va="center", fontsize=9)
+            names.append(f"{name}: measured\n{what}")
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel="GiB = 2³⁰ bytes at the peak")
+    ax.margins(x=0.1)
+    ax.grid(visible=False, axis="y")
+    figure.legend(ncols=len(PARTS), loc="outside lower center", frameon=False, fontsize=9)
+    return figure
+
+
         title: the figure's title.
     """
     figure, axes = _figure(2, title)
