@@ -1,6 +1,7 @@
 # Two commands do everything: `make run` and `make test`. Both set up .venv from the lock first.
 #   PROFILE=smoke|cpu|cuda|npu   MODEL=catalogue name, ModelScope id or folder   RUN=name of the run
 #   DATA=math10k|generated|file  OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
+#   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,6 +30,9 @@ export TUTORIAL_MODEL := $(MODEL)
 export TUTORIAL_RUN := $(RUN)
 export TUTORIAL_DATA := $(DATA)
 export TUTORIAL_OVERRIDES := $(OVERRIDES)
+export TUTORIAL_TUNED := $(TUNED)
+export TUTORIAL_SEEDS := $(SEEDS)
+export CARD_GIB
 
 .PHONY: evalscope help setup run test data notebooks lab doctor bench lint lock clean
 
@@ -57,6 +61,9 @@ test: $(READY) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six noteboo
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
+
+plan: $(READY)  ## plan the memory of both trainings, before renting (CARD_GIB=64)
+	@$(BIN)/python -m helpers plan
 
 data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them
 	@$(BIN)/python -m helpers data

@@ -1,7 +1,8 @@
-"""The commands behind `make`: python -m helpers run | data | doctor | publish."""
+"""The commands behind `make`: python -m helpers run | plan | data | doctor | ...."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -69,6 +70,43 @@ def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Da
     facts = problems.prepare(settings)
     print(f"The model lies in {paths.shown(folder)}; {facts.train} training and {facts.eval} "
           f"held-out problems lie in {paths.shown(settings.run.data)}.")  # fmt: skip
+
+
+@app.command()
+def plan(
+    profile: Profile = AUTO,
+    model: Model = AUTO,
+    run: Run = AUTO,
+    data: Data = AUTO,
+    card_gib: Annotated[float | None, typer.Option(envvar="CARD_GIB")] = None,
+) -> None:
+    """Plan the memory of both trainings; exit code 1 if neither fits."""
+    from helpers import hardware, planner
+    from helpers.compare import LABELS
+    from helpers.recipe import METHODS
+
+    if profile == AUTO and not os.environ.get("TUTORIAL_PROFILE"):
+        here = hardware.detect_device()
+        profile = "npu" if here == "cpu" else here  # one plans what one is going to rent
+    settings = resolve(profile, model, run, data)
+    device = settings.profile.device
+    room = planner.capacity(device, card_gib)
+    budget = room.usable_bytes
+    questions = [planner.question(each, settings, budget_bytes=budget) for each in METHODS]
+    plans = dict(zip(METHODS, planner.ask(questions, settings.run.logs / "plan.log"), strict=True))
+    phases = {}
+    for method, planned in plans.items():
+        phases[f"{LABELS[method]}, training"] = planned.training
+        phases[f"{LABELS[method]}, evaluation"] = planned.evaluation
+    header, rows = planner.rows(phases)
+    table = Table(*header, title=f"{settings.model.name}, profile {settings.profile.name}",
+                  title_justify="left")  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for method, planned in plans.items():
+        print(planner.verdict(LABELS[method], planned, room))
+    raise typer.Exit(int(all(each.peak.peak_bytes > budget for each in plans.values())))
 
 
 @app.command()

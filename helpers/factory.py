@@ -78,7 +78,7 @@ def call(
     folder = paths.ROOT / str(recipe.get("output_dir", run.root))
     trainer_log = folder / "trainer_log.jsonl"
     device = settings.profile.device
-    env = process.environment(device, run.cache, settings.profile.environment)
+    env = process.environment(device, run.cache, settings.environment)
     if recipe.get("do_train"):
         env[frozen_weights.VARIABLE] = str(folder / frozen_weights.FILE)
     sampler = Sampler(reader(device))

@@ -15,12 +15,17 @@ from matplotlib.figure import Figure
 from helpers import paths
 from helpers.compare import LABELS
 from helpers.files import write_bytes
+from helpers.planner import PARTS, Phase
 from helpers.records import Merge, Training
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"base": "#7f7f7f", "lora": "#0072B2", "qlora": "#D55E00",
            "lora_merged": "#56B4E9", "qlora_merged": "#E69F00",
            "qlora_merged_dequantised": "#CC79A7"}  # fmt: skip
+
+
+PART_COLOURS = {"weights": "#0072B2", "adapter": "#CC79A7", "gradients": "#F0E442",
+                "optimizer": "#E69F00", "activations": "#009E73", "logits": "#D55E00"}  # fmt: skip
 
 
 def _figure(panels: int, title: str, height: float = 3.4) -> tuple[Figure, list[Axes]]:
@@ -200,11 +205,6 @@ def merge_bars(merges: dict[str, Merge], title: str) -> Figure:
     return figure
 
 
-def data_overview(sets: dict[str, list[dict[str, str]]], title: str) -> Figure:
-    """Return histograms of the length of problems and of worked solutions, in characters.
-
-    Args:
-        sets: examples in Alpaca form by the name of their set.
 def plan_bars(
     phases: dict[str, Phase], title: str, measured: dict[str, tuple[str, int]] | None = None
 ) -> Figure:
@@ -245,6 +245,11 @@ def plan_bars(
     return figure
 
 
+def data_overview(sets: dict[str, list[dict[str, str]]], title: str) -> Figure:
+    """Return histograms of the length of problems and of worked solutions, in characters.
+
+    Args:
+        sets: examples in Alpaca form by the name of their set.
         title: the figure's title.
     """
     figure, axes = _figure(2, title)

@@ -45,6 +45,43 @@ def cuda_cards() -> tuple[str, ...]:
         return ()
 
 
+def cuda_memory() -> tuple[int, int]:
+    """Return the memory in use on the first visible CUDA card and all of it, in bytes.
+
+    Raises:
+        pynvml.NVMLError: there is no such card.
+    """
+    import pynvml
+
+    pynvml.nvmlInit()
+    visible = cards.first_visible("CUDA_VISIBLE_DEVICES")
+    if visible.isdigit():
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+    else:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+    found = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    return int(found.used), int(found.total)
+
+
+def card_bytes(device: str) -> int | None:
+    """Return the memory of the first visible card, in bytes; None where there is no such card.
+
+    Of an Ascend card it is what torch_npu gets: 60.96 GiB of the 64 that npu-smi names.
+    """
+    import pynvml
+
+    if device == "npu":
+        try:
+            card = npu_smi.card_in_use(npu_smi.query())
+        except (OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
+            return None
+        return int(card.hbm_total_mb * 2**20 * 60.96 / 64) if card.hbm_total_mb else None
+    try:
+        return cuda_memory()[1]
+    except pynvml.NVMLError:
+        return None
+
+
 def detect_device() -> str:
     """Return what training would run on here: "npu", "cuda" or "cpu"."""
     if cards.is_ascend_host():

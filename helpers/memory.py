@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 from pydantic import BaseModel
 
-from helpers import cards, hardware, npu_smi
+from helpers import hardware, npu_smi
 
 
 class MemoryTrace(BaseModel):
@@ -50,15 +50,7 @@ def process_tree_bytes(pid: int) -> int:
 
 def _cuda_bytes(pid: int) -> int:
     """Return the memory in use on the first visible CUDA card, whoever holds it, in bytes."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    visible = cards.first_visible("CUDA_VISIBLE_DEVICES")
-    if visible.isdigit():
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-    else:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
-    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    return hardware.cuda_memory()[0]
 
 
 @dataclass(frozen=True)

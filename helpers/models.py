@@ -39,6 +39,7 @@ class Model(BaseModel):
     eos_token: str | None = None
     tiny: dict[str, int] | None = None
     template: str | None = None
+    config: dict[str, Any] | None = None  # what config.json will say of its sizes
     parameters: int | None = None
     weights_gb: float | None = None
 

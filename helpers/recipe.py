@@ -82,9 +82,9 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tup
     return [row for row in rows if row[1] != row[2]]
 
 
-def _base_model(settings: Settings) -> Recipe:
+def _base_model(settings: Settings, planned: bool = False) -> Recipe:
     path = settings.model.path
-    if not (path / "config.json").is_file():
+    if not planned and not (path / "config.json").is_file():
         raise TutorialError(
             f"The model {settings.model.name} is not on this machine yet: run the notebook 01_env "
             "first."
@@ -94,13 +94,14 @@ def _base_model(settings: Settings) -> Recipe:
     return {"model_name_or_path": paths.in_recipe(path), "template": template}
 
 
-def for_training(method: str, settings: Settings) -> Recipe:
-    """Return the recipe of one training: the article's, then what the profile, the model, the run
-    folder and the overrides say, each replacing what stood before.
+def for_training(method: str, settings: Settings, planned: bool = False) -> Recipe:
+    """Return the recipe of one training: the article's, then what the model, the run folder, the
+    profile, its tuning and the overrides say, each replacing what stood before.
 
     Args:
         method: lora or qlora.
         settings: the run's settings; its model must lie in its folder.
+        planned: the training is only planned, so the model need not be here.
 
     Raises:
         TutorialError: an override is no recipe key, or the model is missing.
@@ -109,7 +110,7 @@ def for_training(method: str, settings: Settings) -> Recipe:
     run = settings.run
     return (
         article(method)
-        | _base_model(settings)
+        | _base_model(settings, planned)
         | {
             "dataset_dir": paths.in_recipe(run.data),
             "output_dir": paths.in_recipe(run.adapter(method)),
@@ -118,6 +119,7 @@ def for_training(method: str, settings: Settings) -> Recipe:
             "swanlab_mode": "cloud" if os.environ.get("SWANLAB_API_KEY") else "local",
         }
         | settings.profile.recipe
+        | (settings.profile.tuned.recipe if settings.tuned and settings.profile.tuned else {})
         | settings.overrides
     )
 
@@ -162,12 +164,12 @@ def for_export(subject: str, settings: Settings) -> Recipe:
         settings: the run's settings.
     """
     run = settings.run
-    return (
-        _base_model(settings)
     method = paths.MERGED[subject]
     target = {"export_dir": paths.in_recipe(run.merged(subject))}
     if dequantised(subject):
         return for_prediction(method, settings) | target
+    return (
+        _base_model(settings)
         | {"adapter_name_or_path": paths.in_recipe(run.adapter(method))}
         | read_yaml(paths.CONFIGS / "export.yaml")
         | target

@@ -31,6 +31,16 @@ class DataSettings(BaseModel):
     eval: int = Field(gt=0, description="rows sampled from the last 10 %, held out")
 
 
+class Tuned(BaseModel):
+    """What makes the same work faster on one kind of machine, and changes nothing else of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default: bool = Field(description="whether a run uses it unless told otherwise")
+    recipe: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+
+
 class Profile(BaseModel):
     """What differs on one kind of machine. The recipes hold everything else."""
 
@@ -43,6 +53,7 @@ class Profile(BaseModel):
     predict: dict[str, Any] = {}
     environment: dict[str, str] = {}  # of every llamafactory-cli call; the reader's own wins
     chat: bool = True  # whether its model has anything to say
+    tuned: Tuned | None = None
 
     @property
     def device(self) -> str:
@@ -58,6 +69,14 @@ class Settings:
     model: models.Model
     run: paths.RunFolder
     overrides: dict[str, Any]
+    tuned: bool
+    seeds: int  # trainings of each method
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for every llamafactory-cli call."""
+        tuned = self.profile.tuned.environment if self.tuned and self.profile.tuned else {}
+        return self.profile.environment | tuned
 
     def table(self) -> list[tuple[str, str]]:
         """Return the settings as (name, value) rows for the notebooks."""
@@ -68,6 +87,7 @@ class Settings:
             ("data", self.profile.data.source),
             ("train / eval rows", f"{self.profile.data.train} / {self.profile.data.eval}"),
             ("run folder", paths.shown(self.run.root)),
+            ("tuned for speed", "yes" if self.tuned else "no, the article's batch as it is"),
             ("overrides", yaml.safe_dump(self.overrides, default_flow_style=True).strip()),
         ]
 
@@ -119,12 +139,34 @@ def _chosen(value: str, variable: str) -> str:
     return (os.environ.get(variable, "") or AUTO) if value == AUTO else value
 
 
+def _tuned(profile: Profile, wanted: str) -> bool:
+    wanted = _chosen(wanted, "TUTORIAL_TUNED")
+    if wanted not in (AUTO, "yes", "no"):
+        raise TutorialError(f"TUNED={wanted!r} is not understood: say yes or no.")
+    if wanted == AUTO:
+        return profile.tuned is not None and profile.tuned.default
+    if wanted == "yes" and profile.tuned is None:
+        raise TutorialError(f"The profile {profile.name} has no tuned settings: leave out TUNED.")
+    return wanted == "yes"
+
+
+def _seeds(wanted: str | int) -> int:
+    asked = str(_chosen(str(wanted), "TUTORIAL_SEEDS"))
+    if asked == AUTO:
+        return 1
+    if not asked.isdecimal() or not 1 <= int(asked) <= 20:
+        raise TutorialError(f"SEEDS={asked!r} is not understood: say a number from 1 to 20.")
+    return int(asked)
+
+
 def resolve(
     profile: str = AUTO,
     model: str = AUTO,
     run: str = AUTO,
     data: str = AUTO,
     overrides: Mapping[str, Any] | None = None,
+    tuned: str = AUTO,
+    seeds: str | int = AUTO,
 ) -> Settings:
     """Return the settings that a notebook's parameters and the environment ask for.
 
@@ -135,6 +177,8 @@ def resolve(
             not the profile's own.
         data: math10k, generated, the path of a parquet file, or "auto": the profile's.
         overrides: recipe keys to set for both trainings, as LLaMA-Factory spells them.
+        tuned: yes, no, or "auto": what the profile does by default.
+        seeds: how often each method is trained, with another seed each time; "auto": once.
 
     Raises:
         TutorialError: an unknown profile or model, or a name that cannot be used.
@@ -156,4 +200,6 @@ def resolve(
         run = chosen.name if same else f"{chosen.name}-{entry.slug}"
     if overrides is None or not overrides:
         overrides = parse_overrides(os.environ.get("TUTORIAL_OVERRIDES", ""))
-    return Settings(chosen, entry, paths.RunFolder(run), dict(overrides))
+    return Settings(
+        chosen, entry, paths.RunFolder(run), dict(overrides), _tuned(chosen, tuned), _seeds(seeds)
+    )
