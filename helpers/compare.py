@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from helpers import paths, recipe, records
 from helpers.errors import TutorialError
 from helpers.files import read_json, write_bytes
 from helpers.records import Answers, Example, Merge, Record, Training
+from helpers.seeds import SeedResult
 
 LABELS = {
     "base": "base model",
@@ -66,6 +68,7 @@ class Comparison(BaseModel):
     merges: dict[str, Merge]
     paired: Paired
     examples: list[Example]
+    seeds: list[SeedResult] = []
     verdict: str
 
 
@@ -164,8 +167,12 @@ def verdict(pair: Paired, lora: Training, qlora: Training) -> str:
     return f"{accuracy_part}. {cost}. {advice[0].upper()}{advice[1:]}."
 
 
-def compare(run: paths.RunFolder) -> Comparison:
+def compare(run: paths.RunFolder, seeds: Sequence[SeedResult] = ()) -> Comparison:
     """Read the run's records, compare them, write comparison.json, and return it.
+
+    Args:
+        run: the run folder.
+        seeds: what repeating the trainings with other seeds gave.
 
     Raises:
         TutorialError: a record is missing (with the notebook that makes it), or the records were
@@ -197,6 +204,7 @@ def compare(run: paths.RunFolder) -> Comparison:
         examples=records.examples(
             {LABELS[name]: record.answers for name, record in found.items()}, EXAMPLES
         ),
+        seeds=list(seeds),
         verdict=verdict(pair, lora.training, qlora.training),
     )
     write_bytes(run.comparison, (result.model_dump_json(indent=1) + "\n").encode())
