@@ -34,7 +34,7 @@ export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export CARD_GIB
 
-.PHONY: evalscope help setup run test data notebooks lab doctor bench lint lock clean
+.PHONY: evalscope help setup run test data notebooks lab doctor plan plans bench lint lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,9 +89,16 @@ doctor:  ## check this machine, set up or not; fails if a check does
 	@python=$(BIN)/python; $$python $(IS_311) || python='$(PYTHON)'; \
 	  $$python $(IS_311) || $(NEEDS_311); $$python -m helpers doctor
 
-bench: $(READY)  ## time the 4-bit kernels, and a QLoRA step on the simulated NPU
+bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (about an hour)
 	$(BIN)/python benchmarks/bench_4bit.py kernels
 	$(BIN)/python benchmarks/bench_4bit.py step
+	$(BIN)/python benchmarks/bench_recipes.py full
+	$(BIN)/python benchmarks/bench_recipes.py levers
+	$(BIN)/python benchmarks/bench_pipeline.py
+	@$(BIN)/python benchmarks/table.py
+
+plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)
+	$(BIN)/python benchmarks/plans.py
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary

@@ -13,7 +13,7 @@ from helpers import paths, recipe, records
 from helpers.errors import TutorialError
 from helpers.files import read_json, write_bytes
 from helpers.records import Answers, Example, Merge, Record, Training
-from helpers.seeds import SeedResult
+from helpers.repeats import SeedResult
 
 LABELS = {
     "base": "base model",

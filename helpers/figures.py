@@ -11,6 +11,7 @@ from typing import Any
 from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helpers import paths
 from helpers.compare import LABELS
@@ -79,6 +80,7 @@ def _draw_losses(axes: Sequence[Axes], runs: dict[str, Training]) -> None:
     axes[0].set(title="training", xlabel="optimizer step", ylabel="cross-entropy loss (nats/token)")
     axes[1].set(title="held-out", xlabel="optimizer step", ylabel="cross-entropy loss (nats/token)")
     for ax in axes[:2]:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half a step
         ax.set_ylim(bottom=0)
         ax.legend(frameon=False)
 

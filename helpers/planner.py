@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from helpers import data, hardware, models, paths, process, recipe, records, steps
 from helpers.errors import TutorialError
 from helpers.files import sha256_file, sha256_json, write_bytes
+from helpers.memory import MemoryTrace
 from helpers.settings import Settings
 
 GIB = 2**30
@@ -248,6 +249,33 @@ def article_plans(log: Path) -> ArticlePlans:
     questions = _article_questions()
     plans = ask(list(questions.values()), log)
     return ArticlePlans(made_from=made_from, plans=dict(zip(questions, plans, strict=True)))
+
+
+def beside(
+    run: Mapping[str, Plan], article: ArticlePlans, model: str, labels: Mapping[str, str]
+) -> dict[str, Phase]:
+    """Return the peaks of a run's plans and of the article's, by the name to show.
+
+    Args:
+        run: the run's plans by method.
+        article: what article_plans returned.
+        model: the run's model.
+        labels: the methods' names, as readers know them.
+    """
+    peaks = {f"this run, {model}, {labels[name]}": plan.peak for name, plan in run.items()}
+    named = [(name.split(), plan) for name, plan in article.plans.items()]
+    # Both methods of a model and a length stand together.
+    named.sort(key=lambda item: (ARTICLE_MODELS.index(item[0][0]), int(item[0][2])))
+    for (size, method, length), plan in named:
+        peaks[f"{size}, {labels[method]}, {length} tokens"] = plan.peak
+    return peaks
+
+
+def measured(memory: MemoryTrace) -> tuple[str, int]:
+    """Return what of a training's memory compares best with a plan, and its peak in bytes."""
+    if memory.allocator_peak_bytes is not None:
+        return "torch's allocator on the device", memory.allocator_peak_bytes
+    return memory.measure, memory.peak_bytes
 
 
 def rows(plans: Mapping[str, Phase]) -> tuple[list[str], list[list[str]]]:

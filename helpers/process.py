@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from helpers import cards, faults, paths
 from helpers.errors import TutorialError
 from helpers.files import refusals_explained
 
+# Names a file that takes a line for each program that was run; benchmarks/pipeline.py counts them.
+JOURNAL = "TUTORIAL_JOURNAL"
 TAIL_LINES = 12
 _NO_ROOM = 1 << 20  # free bytes below which a failure is put down to a full disk
 _GUARD = str(Path(__file__).with_name("guard.py"))
@@ -96,6 +99,14 @@ class Running:
     pid: int  # the program's own
 
 
+def _keep_account(command: Sequence[str], seconds: float) -> None:
+    """Add a line to the file that JOURNAL names: what was run, and for how many seconds."""
+    if file := os.environ.get(JOURNAL):
+        line = {"command": [Path(part).name for part in command], "seconds": round(seconds, 3)}
+        with Path(file).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line) + "\n")
+
+
 @contextmanager
 def running(
     command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None
@@ -120,6 +131,7 @@ def running(
     with refusals_explained(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("wb")
+    begin = time.monotonic()
     told, tell = os.pipe()
     with output, os.fdopen(told, "rb") as pid_told:
         try:
@@ -141,11 +153,14 @@ def running(
                 yield Running(guard, int(pid_told.read() or guard.pid))
             finally:
                 end_tree(guard)
+                _keep_account(command, time.monotonic() - begin)
 
 
 def failure(command: Sequence[str], log: Path, code: int) -> TutorialError:
     """Return the error for a program that ended with `code`; helpers/faults.py explains its log."""
     name = " ".join(Path(part).name for part in command[:2])
+    if command[1:2] == ["-m"]:
+        name = command[2]
     text = log.read_text(encoding="utf-8", errors="replace")
     if not faults.recognise(text) and shutil.disk_usage(log.parent).free < _NO_ROOM:
         text += "\nNo space left on device"  # which a log on that disk cannot say

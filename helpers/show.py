@@ -43,7 +43,8 @@ def training_facts(training: Training) -> list[tuple[str, str]]:
     rows = [
         ("optimizer steps", str(training.optimizer_steps)),
         ("training loss, first and last logged",
-         f"{training.loss[0].loss:.3f} → {training.loss[-1].loss:.3f}"),
+         f"{training.loss[0].loss:.3f} → {training.loss[-1].loss:.3f}" if training.loss
+         else "none: fewer optimizer steps than logging_steps"),
         ("held-out loss after training", f"{training.final_eval_loss:.4f}"),
         ("the whole call", f"{training.call_seconds:.0f} s"),
         ("of it the training loop", f"{training.train_seconds:.0f} s"),
@@ -58,6 +59,13 @@ def training_facts(training: Training) -> list[tuple[str, str]]:
         peak = f"{memory.allocator_peak_bytes / 1e9:.2f} GB"
         rows.append(("peak of torch's allocator on the device", peak))
     return rows
+
+
+def facts_side_by_side(*trainings: Training) -> list[list[str]]:
+    """Return what trainings did as table rows, one column a training; "-" where one lacks a row."""
+    columns = [dict(training_facts(training)) for training in trainings]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [[name, *(column.get(name, "-") for column in columns)] for name in names]
 
 
 def answer_counts(*answers: Answers) -> list[list[str]]:
@@ -78,8 +86,12 @@ def side_by_side(examples: Iterable[Example]) -> Markdown:
     parts = []
     for example in examples:
         parts.append(f"**{_plain(example.problem)}** Expected: {example.expected}\n")
-        for name, (worked, correct) in example.answers.items():
-            parts.append(f"- {'✓' if correct else '✗'} *{name}*: {_plain(_shortened(worked))}")
+        authors: dict[tuple[str, bool], list[str]] = {}
+        for name, answer in example.answers.items():
+            authors.setdefault(answer, []).append(name)
+        for (worked, correct), names in authors.items():
+            mark = "✓" if correct else "✗"
+            parts.append(f"- {mark} *{'; '.join(names)}*: {_plain(_shortened(worked))}")
         parts.append("")
     return Markdown("\n".join(parts))
 

@@ -9,8 +9,13 @@ from conftest import make_answers, make_merge, make_training
 from matplotlib.figure import Figure
 
 from helpers import figures, paths, records, show
+from helpers.planner import PARTS, Phase
 
 TRAININGS = {"lora": make_training(), "qlora": make_training(final_eval_loss=0.6)}
+PHASE = Phase(
+    rows=2, length=64, peak_bytes=3 * 2**30,
+    parts=dict.fromkeys(PARTS, 0) | {"weights": 2 * 2**30, "logits": 2**30},
+)  # fmt: skip
 EXAMPLES = [{"instruction": "How many?", "input": "", "output": "2 + 2 = 4\n#### 4"}] * 3
 ALL = {
     "training": figures.training_curves(TRAININGS, "LoRA and QLoRA"),
@@ -26,6 +31,9 @@ ALL = {
     "merges": figures.merge_bars(
         {"lora_merged": make_merge(), "qlora_merged": make_merge(same_answer=1, kl=0.1)}, "Merged"
     ),
+    "plan": figures.plan_bars(
+        {"LoRA": PHASE, "QLoRA": PHASE}, "Planned", {"LoRA": ("the allocator", 4 * 2**30)}
+    ),
     "data": figures.data_overview({"training": EXAMPLES, "held-out": EXAMPLES}, "The problems"),
 }
 
@@ -35,7 +43,7 @@ def test_titles_and_labels(name: str) -> None:
     figure: Figure = ALL[name]
     assert figure.get_suptitle()
     for ax in figure.axes:
-        assert ax.get_ylabel()
+        assert ax.get_ylabel() or [tick.get_text() for tick in ax.get_yticklabels()]
         assert ax.get_xlabel() or [tick.get_text() for tick in ax.get_xticklabels()]
         assert len(figure.axes) == 1 or ax.get_title()
 
@@ -52,6 +60,26 @@ def test_merges_are_drawn_on_a_scale_that_shows_small_and_large() -> None:
     assert distance.get_yscale() == "log"
     assert [bar.get_height() for bar in distance.patches] == [0.0, 0.1]
     assert [bar.get_height() for bar in answers.patches] == [100.0, 25.0]
+
+
+def test_planned_and_measured_memory_are_bars_of_their_own() -> None:
+    [ax] = ALL["plan"].axes
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert names == ["LoRA: planned", "LoRA: measured\nthe allocator", "QLoRA: planned"]
+    widths = [bar.get_width() for bar in ax.patches if bar.get_width()]
+    assert widths == [2, 1, 4, 2, 1]
+    assert [text.get_text().strip() for text in ax.texts] == ["3.00", "4.00", "3.00"]
+
+
+def test_facts_side_by_side_where_only_one_training_was_interrupted() -> None:
+    rows = show.facts_side_by_side(make_training(), make_training(resumed_at=[4]))
+    assert all(len(row) == 3 for row in rows)
+    assert [row[1:] for row in rows if row[0].startswith("interrupted")] == [["-", "4"]]
+
+
+def test_facts_of_a_training_too_short_to_log_a_loss() -> None:
+    rows = dict(show.training_facts(make_training(loss=[])))
+    assert rows["training loss, first and last logged"].startswith("none")
 
 
 def test_a_figure_is_saved_with_the_run(runs: Path) -> None:

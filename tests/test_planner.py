@@ -15,6 +15,7 @@ import pytest
 
 from helpers import models, paths, planner, recipe, settings, tiny_model
 from helpers.errors import TutorialError
+from helpers.memory import MemoryTrace
 from helpers.planner import Capacity, Phase, Plan, Question
 
 TESTS = Path(__file__).parent
@@ -213,3 +214,22 @@ def test_plans_that_are_out_of_date_are_made_anew(
     )
     assert planner.article_plans(tmp_path / "plan.log") == committed
     assert len(asked) == 1
+
+
+def test_plans_of_a_run_and_of_the_article_side_by_side(committed: planner.ArticlePlans) -> None:
+    own = {"lora": plan_of(7, 5), "qlora": plan_of(5, 6)}
+    shown = planner.beside(own, committed, "tiny", {"lora": "LoRA", "qlora": "QLoRA"})
+    assert shown["this run, tiny, LoRA"].peak_bytes == 7
+    assert shown["this run, tiny, QLoRA"].peak_bytes == 6  # its evaluation takes more
+    assert len(shown) == 2 + 12
+    at_7b = [shown[f"Qwen2-7B, {name}, 512 tokens"].peak_bytes for name in ("LoRA", "QLoRA")]
+    assert at_7b[1] < 0.5 * at_7b[0]
+    at_half = [shown[f"Qwen2-0.5B, {name}, 2048 tokens"].peak_bytes for name in ("LoRA", "QLoRA")]
+    assert at_half[1] > 0.9 * at_half[0]
+
+
+def test_the_allocators_peak_is_what_compares_with_a_plan() -> None:
+    trace = MemoryTrace(measure="resident", seconds=[0.5], bytes_used=[9])
+    assert planner.measured(trace) == ("resident", 9)
+    trace.allocator_peak_bytes = 7
+    assert planner.measured(trace) == ("torch's allocator on the device", 7)

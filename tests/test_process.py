@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -199,3 +200,16 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
     with pytest.raises(TutorialError, match="something else already has that name"):
         process.run(python("pass"), tmp_path / "logs" / "step.log")
+
+
+def test_what_was_run_is_accounted_for_where_that_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    process.run([sys.executable, "-c", "pass"], tmp_path / "log")
+    assert not journal.exists()
+    monkeypatch.setenv(process.JOURNAL, str(journal))
+    process.run([sys.executable, "-c", "pass"], tmp_path / "log")
+    [line] = map(json.loads, journal.read_text().splitlines())
+    assert line["command"][1:] == ["-c", "pass"]
+    assert 0 < line["seconds"] < 60

@@ -131,3 +131,45 @@ def test_overrides_that_shape_answers_reach_prediction(with_model: settings.Sett
     used = recipe.for_prediction("base", with_model)
     assert used["max_samples"] == 3
     assert "lora_rank" not in used
+
+
+# What the tuned settings may touch: how the work is laid out, never which work it is.
+SPEED_KEYS = {
+    "disable_gradient_checkpointing", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "flash_attn", "dataloader_num_workers", "use_v1_kernels",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["cpu", "cuda", "npu"])
+def test_the_tuned_recipe_is_the_same_work(
+    profile: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, tuned = (
+        recipe.for_training("lora", settings.resolve(profile, tuned=name), planned=True)
+        for name in ("no", "yes")
+    )
+    touched = {row[0] for row in recipe.differences(plain, tuned)}
+    assert touched
+    assert touched <= SPEED_KEYS
+    effective = [
+        used["per_device_train_batch_size"] * used["gradient_accumulation_steps"]
+        for used in (plain, tuned)
+    ]
+    assert effective[0] == effective[1]
+    recipe.check_keys(tuned)
+
+
+def test_who_gets_the_tuned_recipe_without_asking(runs: Path) -> None:
+    chosen = {name: settings.resolve(name).tuned for name in ("smoke", "cpu", "cuda", "npu")}
+    assert chosen == {"smoke": False, "cpu": True, "cuda": True, "npu": False}
+    assert settings.resolve("npu", tuned="yes").environment["TASK_QUEUE_ENABLE"] == "2"
+    assert "TASK_QUEUE_ENABLE" not in settings.resolve("npu").environment
+
+
+@pytest.mark.parametrize(
+    ("profile", "wanted", "words"),
+    [("cpu", "maybe", "say yes or no"), ("smoke", "yes", "has no tuned settings")],
+)
+def test_tuned_that_makes_no_sense(profile: str, wanted: str, words: str, runs: Path) -> None:
+    with pytest.raises(TutorialError, match=words):
+        settings.resolve(profile, tuned=wanted)

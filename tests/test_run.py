@@ -20,7 +20,7 @@ from helpers import compare, paths, records
 
 RUN = paths.RunFolder("test")
 SECRETS = {"SWANLAB_API_KEY": "swan-key-0123456789", "MODELSCOPE_API_TOKEN": "ms-token-0123456789"}
-STEPS = ("source", "data", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
+STEPS = ("source", "data", "plan", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
          "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers",
          "qlora_merged_dequantised", "qlora_merged_dequantised_answers",
          "divergence")  # fmt: skip
@@ -140,15 +140,32 @@ def test_a_failing_training_says_why_and_keeps_what_is_done(
 ) -> None:
     run = copy_of_prepared_run("test-fails")
     try:
-        failed = run_command("--run", run.name, TUTORIAL_OVERRIDES="lr_scheduler_type=nonsense")
+        # Nothing is wrong with this recipe until it trains.
+        failed = run_command("--run", run.name, TUTORIAL_OVERRIDES="learning_rate=1.0e+30")
         said = one_sentence(failed)
         assert "03_lora" in said
-        assert "nonsense" in said
+        assert "learning_rate" in said
         assert "Log: " in said
         assert "lora.log" in said
         assert "Re-using base_answers" in failed.stdout
         assert (run.steps / "data.json").is_file()
         assert not (run.steps / "lora.json").exists()
+    finally:
+        shutil.rmtree(run.root)
+
+
+def test_a_recipe_that_cannot_be_trained_is_refused_when_it_is_planned(
+    first: subprocess.CompletedProcess[str],
+) -> None:
+    run = copy_of_prepared_run("test-plan")
+    try:
+        said = one_sentence(
+            run_command("--run", run.name, TUTORIAL_OVERRIDES="lr_scheduler_type=nonsense")
+        )
+        assert "03_lora" in said
+        assert "nonsense" in said
+        assert "plan.log" in said
+        assert (run.steps / "data.json").is_file()
     finally:
         shutil.rmtree(run.root)
 

@@ -1,0 +1,136 @@
+"""The results of `make bench` as one page, benchmarks/results/README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from helpers import paths, planner
+from helpers.compare import LABELS
+from helpers.files import write_bytes
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((paths.BENCHMARKS / f"{name}.json").read_text("utf-8"))
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    head = list(header)
+    lines = [head, ["---"] * len(head), *[list(map(str, row)) for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def versions(result: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+
+
+def recipes() -> str:
+    found = load("recipes")
+    rows = []
+    for method, each in found["methods"].items():
+        speed, (low, high) = each["samples_per_second_of_call"], each["ratio_spread"]
+        change = f"{100 * each['eval_loss_change']:+.2f} %"
+        rows.append(
+            [LABELS[method], f"{speed['article']:.2f}", f"{speed['tuned']:.2f}",
+             f"{each['ratio']:.2f} ({low:.2f}-{high:.2f})", change]
+        )  # fmt: skip
+    header = ["", "article, samples/s", "tuned, samples/s", "times faster (spread)",
+              "held-out loss"]  # fmt: skip
+    return f"""## The article's recipe and the tuned one
+
+Whole `llamafactory-cli train` calls, evaluations included, in turn, {found["rounds"]} of each;
+medians. {found["model"]}, cpu profile; {found["machine"]}; {versions(found)}.
+
+{table(header, rows)}"""
+
+
+def levers() -> str:
+    found = load("levers")
+    both = list(zip(*found["methods"].values(), strict=True))
+    rows = [
+        [first["setting"] if first["used"] else f"left out: {first['setting']}"]
+        + [text for row in (first, second)
+           for text in (f"{row['times_faster']:.2f}", f"{row['eval_loss']:.4f}")]
+        for first, second in both
+    ]  # fmt: skip
+    names = [LABELS[method] for method in found["methods"]]
+    header = ["setting"] + [f"{name}, {what}" for name in names for what in
+                            ("times faster", "held-out loss")]  # fmt: skip
+    return f"""## What each setting brings
+
+Added one by one, top to bottom: times faster than the line above, training loop and last
+evaluation of {found["samples"]} problems, one call each (two calls of one recipe differ by a few
+per cent). Those left out were tried on top of the tuned recipe, one at a time.
+
+{table(header, rows)}"""
+
+
+def pipeline() -> str:
+    found = load("pipeline")
+    part = f"1/{1 / found['second_run_share']:.0f}"
+    rows = [
+        ["first run", f"{found['first_run_seconds']:.0f} s"],
+        ["of it in llamafactory-cli",
+         f"{found['llamafactory_cli_seconds']:.0f} s in {found['llamafactory_cli_calls']} calls"],
+        ["of it in other programs (doctor, plan, KL, merge, server)",
+         f"{found['other_programs_seconds']:.0f} s"],
+        ["notebooks, papermill and helpers themselves",
+         f"{found['pipeline_seconds']:.0f} s, {100 * found['pipeline_share']:.1f} % of the calls"],
+        ["second run, nothing changed",
+         f"{found['second_run_seconds']:.0f} s, {part} of the first"],
+        ["largest notebook kernel", f"{found['largest_kernel_mb']} MB"],
+    ]  # fmt: skip
+    return f"""## What the pipeline costs
+
+`make run` on the cpu profile; {found["machine"]}.
+
+{table(["what", "measured"], rows)}"""
+
+
+def plans() -> str:
+    found = planner.ArticlePlans.model_validate_json(planner.ARTICLE_PLANS.read_text("utf-8"))
+    header, rows = planner.rows({name: plan.peak for name, plan in found.plans.items()})
+    return f"""## Planned memory
+
+The article's recipes on an Ascend card, planned; nothing of it was measured.
+
+{table(header, rows)}"""
+
+
+def kernels() -> str:
+    steps, layers = load("step_4bit"), load("dequant_4bit")
+    step_rows = [
+        [name, f"{row['times_lora']:.2f}", f"{row['load_s']:.1f} s",
+         f"{row['peak_bytes'] / 1e6:.0f} MB"]
+        for name, row in steps["rows"].items()
+    ]  # fmt: skip
+    layer_rows = [
+        [row["layer"], row["work"], row["dtype"], f"{row['ratio']:.1f}",
+         f"{row['default_temporary_bytes_per_weight']:.1f}",
+         f"{row['ours_temporary_bytes_per_weight']:.2f}", row["equal"]]
+        for row in layers["rows"]
+    ]  # fmt: skip
+    layer_header = ["layer", "work", "type", "times faster", "temporaries before, bytes a weight",
+                    "now", "bit-exact"]  # fmt: skip
+    return f"""## QLoRA's 4-bit kernels
+
+A training step of {steps["model"]}, on the **simulated NPU**: host memory and the CPU's kernels,
+one thread. These are ratios between two ways to do the same work on a CPU, never an Ascend's times.
+
+{table(["", "times LoRA's step", "loading", "peak"], step_rows)}
+
+One layer at a time, `helpers/npu_4bit.py` against bitsandbytes' `default` backend, on one CPU
+thread:
+
+{table(layer_header, layer_rows)}"""
+
+
+def main() -> None:
+    """Write the page."""
+    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), kernels()]
+    write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
