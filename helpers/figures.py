@@ -82,7 +82,8 @@ def _draw_losses(axes: Sequence[Axes], runs: dict[str, Training]) -> None:
     for ax in axes[:2]:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half a step
         ax.set_ylim(bottom=0)
-        ax.legend(frameon=False)
+    axes[0].legend(frameon=False, loc="upper right")
+    axes[1].legend(frameon=False, loc="lower right")
 
 
 def _draw_memory(ax: Axes, runs: dict[str, Training]) -> None:

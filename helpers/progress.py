@@ -17,6 +17,7 @@ LIVE_SECONDS = 1.0
 _BAR = re.compile(rb"(\d+)/(\d+) \[")
 _TOTAL = re.compile(rb"Total optimization steps = (\d+)")
 _PREDICTING = b"***** Running Prediction *****"
+_EVALUATION = re.compile(rb"Running Evaluation.*?(?:'eval_loss'|eval metrics|\Z)", re.DOTALL)
 
 
 @dataclass
@@ -88,9 +89,13 @@ def read_state(log: Path, trainer_log: Path) -> State:
     if total is None:
         return state
     state.total = int(total[1])
-    # Evaluations print bars as well; the training's is the one that counts to the total.
-    bars = _BAR.findall(text, total.end())
-    state.phase = "evaluating" if bars and bars[-1][1] != total[1] else "training"
+    # Evaluations print bars as well, which may count to the same total.
+    trained = text[total.end() :]
+    evaluations = list(_EVALUATION.finditer(trained))
+    state.phase = (
+        "evaluating" if evaluations and evaluations[-1].end() == len(trained) else "training"
+    )
+    bars = _BAR.findall(_EVALUATION.sub(b"", trained))
     state.step = max((int(done) for done, of in bars if of == total[1]), default=0)
     for row in read_trainer_log(trainer_log):
         if "loss" in row:

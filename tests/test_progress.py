@@ -81,3 +81,11 @@ def test_live_updates_one_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shown.close()
     assert len(contents) == 2
     assert all("step 3/40" in text and "data:image/png" in text for text in contents)
+
+
+def test_an_evaluation_that_counts_to_the_same_total_is_not_the_training(tmp_path: Path) -> None:
+    same = TRAINING + "\n***** Running Evaluation *****\n  0%| | 0/40 [\r 90%| | 36/40 ["
+    found = state(tmp_path, same)
+    assert (found.phase, found.step) == ("evaluating", 3)
+    found = state(tmp_path, same + "{'eval_loss': '0.4'}\n 10%| | 4/40 [00:30<02:00]")
+    assert (found.phase, found.step) == ("training", 4)
