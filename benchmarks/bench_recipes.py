@@ -24,7 +24,7 @@ from helpers.files import write_json
 
 app = typer.Typer(add_completion=False)
 RUN = "bench"
-LEVER_SAMPLES = 64
+LEVER_SAMPLES = 48
 # The tuned settings in the order in which they are added.
 LEVERS: dict[str, tuple[str, ...]] = {
     "no gradient checkpointing": ("disable_gradient_checkpointing",),
@@ -77,16 +77,19 @@ def prepared() -> dict[str, Any]:
 
 
 @app.command()
-def full(rounds: Annotated[int, typer.Option(help="calls of each recipe")] = 2) -> None:
+def full(
+    rounds: Annotated[int, typer.Option(help="calls of each recipe")] = 3,
+    samples: Annotated[int, typer.Option(help="training problems, at most")] = 10**6,
+) -> None:
     """Whole calls, in turn."""
-    result = prepared() | {"rounds": rounds, "methods": {}}
     chosen = {name: settings.resolve("cpu", run=RUN, tuned=name) for name in ("no", "yes")}
-    samples = chosen["no"].profile.data.train
+    samples = min(samples, chosen["no"].profile.data.train)
+    result = prepared() | {"rounds": rounds, "samples": samples, "methods": {}}
     for method in recipes.METHODS:
         calls: dict[str, list[dict[str, Any]]] = {"article": [], "tuned": []}
         for turn in range(rounds):
             for kind, tuned in (("article", "no"), ("tuned", "yes")):
-                recipe = recipes.for_training(method, chosen[tuned])
+                recipe = recipes.for_training(method, chosen[tuned]) | {"max_samples": samples}
                 extra = chosen[tuned].environment
                 name = f"{method} {kind} {turn}"
                 calls[kind].append(call(name, recipe, extra, samples))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from scipy.stats import binomtest
-
+from helpers import chance
 from helpers.errors import TutorialError
 from helpers.records import Answers, Merge, Training, paired_counts
 
@@ -132,7 +131,7 @@ def of_change_of_base(
     """
     far, near = merge.divergence.kl, own.divergence.kl
     _, lost, won, _ = paired_counts(before, after)
-    p = binomtest(lost, lost + won, alternative="greater").pvalue if lost + won else 1.0
+    p = chance.sign_test(lost, won, "greater")
     return [
         (
             f"{name} is not clearly worse than base + adapter",

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from scipy.stats import binomtest
 
-from helpers import paths, recipe, records
+from helpers import chance, paths, recipe, records
 from helpers.errors import TutorialError
 from helpers.files import read_json, write_bytes
 from helpers.records import Answers, Example, Merge, Record, Training
@@ -73,14 +72,14 @@ class Comparison(BaseModel):
 
 
 def accuracy(answers: Answers) -> Accuracy:
-    """Return exact match with its 95 % Wilson score interval (Wilson 1927; scipy's binomtest)."""
-    interval = binomtest(answers.correct, answers.n).proportion_ci(method="wilson")
+    """Return exact match with its 95 % Wilson score interval."""
+    low, high = chance.wilson(answers.correct, answers.n)
     return Accuracy(
         correct=answers.correct,
         n=answers.n,
         share=answers.accuracy,
-        low=round(interval.low, 4),
-        high=round(interval.high, 4),
+        low=round(low, 4),
+        high=round(high, 4),
         correct_without_mark=answers.correct_without_mark,
     )
 
@@ -88,20 +87,18 @@ def accuracy(answers: Answers) -> Accuracy:
 def paired(lora: Answers, qlora: Answers) -> Paired:
     """Return how LoRA and QLoRA did on the same problems.
 
-    McNemar's exact test (1947): where only one of the two is right, either should be so equally
-    often if they do not differ; `p` is the two-sided binomial test of that.
+    `p` is McNemar's exact test on the problems that only one of the two solved.
 
     Raises:
         ValueError: the two did not answer the same problems.
     """
     both, only_lora, only_qlora, neither = records.paired_counts(lora, qlora)
-    differ = only_lora + only_qlora
     return Paired(
         both=both,
         only_lora=only_lora,
         only_qlora=only_qlora,
         neither=neither,
-        p=round(binomtest(only_lora, differ).pvalue, 4) if differ else 1.0,
+        p=round(chance.sign_test(only_lora, only_qlora), 4),
     )
 
 

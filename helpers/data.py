@@ -14,16 +14,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from helpers import paths, process, steps, wordproblems
 from helpers.errors import TutorialError
 from helpers.files import read_json, refusals_explained, sha256_file, whole_file, write_json
 from helpers.settings import Settings
+
+# pyarrow is imported where a parquet file is opened: it takes time and memory, and most notebooks
+# only read what was made of it.
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 COLUMNS = ("instruction", "input", "output", "answer")
 MATH10K = "lmms-lab/Math10K"
@@ -76,6 +80,9 @@ def _generate(run: paths.RunFolder, say: Callable[[str], None]) -> Path:
     file = run.root / "source.parquet"
 
     def write() -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         rows = wordproblems.generate(GENERATED_ROWS, SEED)
         with refusals_explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +138,9 @@ def _problems(file: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         TutorialError: the file is no parquet file, lacks a column, or a column is not text.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         # With a buffer the columns are read piece by piece, not a row group at a time.
         source = pq.ParquetFile(file, buffer_size=1 << 20)
@@ -183,6 +193,8 @@ Row = dict[str, str | bytes | None]
 
 def _rows(source: pq.ParquetFile, indices: Sequence[int]) -> Iterator[Row]:
     """Give the rows with these numbers, in this order, without holding more than they need."""
+    import pyarrow as pa
+
     order = np.array(indices)
     sorted_ = np.sort(order)
     pieces, start = [], 0

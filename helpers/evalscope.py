@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
-from scipy.stats import binomtest
 
-from helpers import compare, data, paths, process, records, serving, steps
+from helpers import chance, compare, data, paths, process, records, serving, steps
 from helpers.errors import TutorialError
 from helpers.files import folder_aside, read_yaml, sha256_file, write_bytes
 from helpers.settings import Settings
@@ -133,6 +131,8 @@ def gsm8k(settings: Settings) -> Problems:
         )
     folder = run.root / "evalscope" / GSM8K
     available = 0
+    import pyarrow.parquet as pq
+
     for split in ("train", "test"):
         files = sorted((source / "main").glob(f"{split}-*.parquet"))
         if not files:
@@ -321,12 +321,12 @@ def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
               "right, as this tutorial reads them", "evalscope took"]  # fmt: skip
     rows = []
     for score in scores:
-        interval = binomtest(score.correct, score.n).proportion_ci(method="wilson")
+        low, high = chance.wilson(score.correct, score.n)
         rows.append(
             [
                 compare.LABELS[score.subject],
                 BENCHMARKS[score.benchmark],
-                f"{score.correct}/{score.n} ({100 * interval.low:.0f}-{100 * interval.high:.0f} %)",
+                f"{score.correct}/{score.n} ({100 * low:.0f}-{100 * high:.0f} %)",
                 "-" if score.ours is None else f"{score.ours}/{score.n}",
                 f"{score.seconds:.0f} s",
             ]
