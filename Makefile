@@ -58,7 +58,7 @@ run: $(READY)  ## run the six notebooks and print the comparison
 	@$(BIN)/python -m helpers run
 
 test: $(READY) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
 

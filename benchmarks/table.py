@@ -40,7 +40,8 @@ def recipes() -> str:
     return f"""## The article's recipe and the tuned one
 
 Whole `llamafactory-cli train` calls, evaluations included, in turn, {found["rounds"]} of each;
-medians. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]}; {versions(found)}.
+medians. {found["samples"]} training problems, {found["model"]}, cpu profile;
+{found["machine"]}; {versions(found)}.
 
 {table(header, rows)}"""
 

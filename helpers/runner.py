@@ -146,7 +146,12 @@ def publish(run: paths.RunFolder) -> list[Path]:
             raise TutorialError(
                 f"{paths.shown(executed)} was not written to its end: run 'make run' again."
             ) from error
-        if any(c.cell_type == "code" and not c.execution_count for c in notebook.cells):
+        # A cell in which the kernel died may have its execution count already.
+        if any(
+            cell.metadata.get("papermill", {}).get("status", "completed") != "completed"
+            or (cell.cell_type == "code" and not cell.execution_count)
+            for cell in notebook.cells
+        ):
             raise TutorialError(
                 f"{paths.shown(executed)} was not executed to its end: run 'make run' again."
             )

@@ -13,6 +13,17 @@ from helpers.memory import MemoryTrace
 SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 
+# Whole runs first: begun last, one of them would keep one core busy while the other idles.
+SLOW = ("test_run", "test_npu_run", "test_resume", "test_planner", "test_merging",
+        "test_frozen_weights", "test_npusim", "test_serving")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first; the others stay in order."""
+    places = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(SLOW)))
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the runs and the models of a test into a folder of its own."""

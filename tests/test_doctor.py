@@ -34,6 +34,11 @@ auto-loading with TORCH_DEVICE_BACKEND_AUTOLOAD=0.
 """
 
 
+def outside_make(changes: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a `make` that is not called by another one: `make test`."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | changes
+
+
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without cards, keys or proxies, whose models and runs lie in tmp_path."""
@@ -586,7 +591,7 @@ def test_make_doctor_needs_no_working_set_up(tmp_path: Path, python: str) -> Non
     bare_python.chmod(0o755)
     done = subprocess.run(
         ["make", "-s", "doctor", "PROFILE=npu", f"PYTHON={bare_python}"],
-        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        cwd=tmp_path, env=outside_make({"PATH": "/usr/bin:/bin"}), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert "FAIL packages" in done.stdout
@@ -616,7 +621,7 @@ def test_a_set_up_that_fails_ends_with_a_sentence(
     python.chmod(0o755)
     done = subprocess.run(
         ["make", "setup", f"PYTHON={sys.executable}"],
-        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        cwd=tmp_path, env=outside_make({"PATH": "/usr/bin:/bin"}), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout.endswith(f"...\n{printed}\n")
@@ -631,7 +636,7 @@ def test_make_doctor_with_another_python(tmp_path: Path) -> None:
     old.chmod(0o755)
     done = subprocess.run(
         ["make", "-s", "doctor", f"PYTHON={old}"],
-        cwd=tmp_path, env=os.environ | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        cwd=tmp_path, env=outside_make({"PATH": "/usr/bin:/bin"}), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("Python 3.11 is needed")

@@ -279,8 +279,9 @@ def write_notebook(file: Path, code: str) -> None:
 
 
 NOTEBOOKS = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from helpers import paths, runner, settings
 paths.NOTEBOOKS, paths.NOTEBOOK_NAMES = Path(sys.argv[1]), ("03_lora",)
 try:
