@@ -46,11 +46,25 @@ def test_what_it_points_to_is_there(text: str) -> None:
 
 def test_the_results_are_those_of_the_committed_notebook() -> None:
     notebook = (paths.NOTEBOOKS / "06_compare.ipynb").read_text("utf-8")
-    table = [row for row in ENGLISH.splitlines() if re.match(r"\| (base model|Q?LoRA\b)", row)]
+    results = ENGLISH.split("\n## Results")[1].split("\n## ")[0]
+    table = [row for row in results.splitlines() if re.match(r"\| (base model|Q?LoRA\b)", row)]
     assert len(table) == 6
     for row in table:
         for score in re.findall(r"\d+/\d+ \(\d+-\d+ %\)", row):
             assert score in notebook, score
+
+
+def test_the_speeds_are_those_of_the_benchmarks() -> None:
+    faster = ENGLISH.split("\n## What makes it faster")[1].split("\n## ")[0]
+    page = (paths.BENCHMARKS / "README.md").read_text("utf-8")
+    rows = [row for row in faster.splitlines() if re.match(r"\| Q?LoRA \|", row)]
+    assert len(rows) == 2
+    assert all(row in page for row in rows)
+
+
+def test_the_sections_that_readers_look_for_are_there() -> None:
+    for heading in ("Two commands", "Will it fit?", "Results", "On an Ascend NPU", "Limits"):
+        assert f"\n## {heading}\n" in ENGLISH
 
 
 def test_a_difference_between_the_two_is_found() -> None:
