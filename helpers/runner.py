@@ -120,6 +120,10 @@ def _execute(
             f"executed copy {paths.shown(executed)} shows where."
         ) from error
     except DeadKernelError as error:
+        # papermill calls the cell in which the kernel died completed.
+        notebook = nbformat.read(executed, as_version=4)
+        notebook.metadata.setdefault("papermill", {})["exception"] = True
+        write_bytes(executed, nbformat.writes(notebook).encode())
         raise TutorialError(
             f"The kernel of the notebook {name} was killed, most often because the machine ran out "
             "of memory: close other programs, and run this again; it goes on where it was."
@@ -146,8 +150,7 @@ def publish(run: paths.RunFolder) -> list[Path]:
             raise TutorialError(
                 f"{paths.shown(executed)} was not written to its end: run 'make run' again."
             ) from error
-        # A cell in which the kernel died may have its execution count already.
-        if any(
+        if notebook.metadata.get("papermill", {}).get("exception") or any(
             cell.metadata.get("papermill", {}).get("status", "completed") != "completed"
             or (cell.cell_type == "code" and not cell.execution_count)
             for cell in notebook.cells

@@ -141,6 +141,9 @@ def test_what_a_finished_program_left_running_is_ended(tmp_path: Path) -> None:
 def test_the_block_ends_the_program_it_runs(tmp_path: Path) -> None:
     with process.running(python("import time; time.sleep(60)"), tmp_path / "log") as program:
         itself = psutil.Process(program.pid)
+        waited_until = time.monotonic() + 10  # it is told before it becomes the program
+        while not itself.cmdline() and time.monotonic() < waited_until:
+            time.sleep(0.01)
         assert "sleep(60)" in " ".join(itself.cmdline())
         assert program.guard.poll() is None
     assert ended(itself)
