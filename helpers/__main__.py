@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from helpers import host
@@ -29,6 +30,16 @@ Run = Annotated[str, typer.Option("--run", help="name of the run folder")]
 Data = Annotated[str, typer.Option(help="math10k, generated, or a parquet file")]
 
 
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
+) -> None:
+    """Print a table as wide as the terminal."""
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 @app.command()
 def run(profile: Profile = AUTO, model: Model = AUTO, name: Run = AUTO, data: Data = AUTO) -> None:
     """Run the six notebooks and print the comparison."""
@@ -43,13 +54,8 @@ def run(profile: Profile = AUTO, model: Model = AUTO, name: Run = AUTO, data: Da
     runner.run_notebooks(settings, parameters, lambda line: print(line, flush=True))
     comparison = compare.read(folder.comparison)
     header, rows = compare.table(comparison)
-    table = Table(title=f"{comparison.model} on {comparison.machine}; data: "
-                        f"{comparison.data_source}", title_justify="left")  # fmt: skip
-    for name in header:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    where = f"{comparison.model} on {comparison.machine}; data: {comparison.data_source}"
+    print_table(header, rows, where)
     console.print(comparison.verdict)
     for what, path in (
         ("executed notebooks", folder.notebooks),
@@ -99,11 +105,7 @@ def plan(
         phases[f"{LABELS[method]}, training"] = planned.training
         phases[f"{LABELS[method]}, evaluation"] = planned.evaluation
     header, rows = planner.rows(phases)
-    table = Table(*header, title=f"{settings.model.name}, profile {settings.profile.name}",
-                  title_justify="left")  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(header, rows, f"{settings.model.name}, profile {settings.profile.name}")
     for method, planned in plans.items():
         print(planner.verdict(LABELS[method], planned, room))
     raise typer.Exit(int(all(each.peak.peak_bytes > budget for each in plans.values())))
@@ -126,10 +128,7 @@ def evalscope(
         subject.split(), settings, benchmark, limit, lambda line: print(line, flush=True)
     )
     header, rows = judge.table(judge.read(settings.run))
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(header, rows)
     print(f"Its reports lie in {paths.shown(settings.run.root / 'evalscope')}.")
 
 
@@ -148,10 +147,8 @@ def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> Non
     from helpers import doctor as checks
 
     found = checks.examine(resolve(profile, model, run))
-    table = Table("check", "", "finding", "what to do")
-    for check in found:
-        table.add_row(check.name, check.status, check.finding, check.remedy)
-    console.print(table)
+    rows = [[check.name, check.status, check.finding, check.remedy] for check in found]
+    print_table(["check", "", "finding", "what to do"], rows)
     raise typer.Exit(int(host.failed(found)))
 
 

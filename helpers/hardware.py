@@ -13,6 +13,9 @@ from pydantic import BaseModel
 
 from helpers import cards, npu_smi
 
+# What torch_npu reports as the memory of a card that npu-smi calls 64 GB.
+NPU_GIB = 60.96
+
 
 class Hardware(BaseModel):
     """The machine, as it is written into every record."""
@@ -66,7 +69,7 @@ def cuda_memory() -> tuple[int, int]:
 def card_bytes(device: str) -> int | None:
     """Return the memory of the first visible card, in bytes; None where there is no such card.
 
-    Of an Ascend card it is what torch_npu gets: 60.96 GiB of the 64 that npu-smi names.
+    Of an Ascend card it is what torch_npu gets of what npu-smi names.
     """
     import pynvml
 
@@ -75,7 +78,7 @@ def card_bytes(device: str) -> int | None:
             card = npu_smi.card_in_use(npu_smi.query())
         except (OSError, npu_smi.UnreadableOutput, subprocess.TimeoutExpired):
             return None
-        return int(card.hbm_total_mb * 2**20 * 60.96 / 64) if card.hbm_total_mb else None
+        return int(card.hbm_total_mb * 2**20 * NPU_GIB / 64) if card.hbm_total_mb else None
     try:
         return cuda_memory()[1]
     except pynvml.NVMLError:

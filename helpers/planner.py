@@ -27,8 +27,7 @@ from helpers.memory import MemoryTrace
 from helpers.settings import Settings
 
 GIB = 2**30
-# What torch_npu reports as the memory of a card that is sold as 64 GB.
-NPU_BYTES = int(60.96 * GIB)
+NPU_BYTES = int(hardware.NPU_GIB * GIB)
 # Kept free for what a plan cannot see. On a CPU the process's resident memory is what counts: it
 # read 1.7 to 2.6 times the tensors' peak.
 RESERVE = {"npu": 0.10, "cuda": 0.10, "cpu": 1 - 1 / 2.6}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from helpers import answers, data, hardware, paths, records, settings
+from helpers import answers, data, hardware, models, paths, records, settings
 from helpers.memory import MemoryTrace
 
 SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
@@ -24,11 +25,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.stem, len(SLOW)))
 
 
+def forget_settings(patch: pytest.MonkeyPatch) -> None:
+    """Take the settings that `make` passes on out of the environment."""
+    for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS"):
+        patch.delenv(f"TUTORIAL_{name}", raising=False)
+
+
+@contextmanager
+def smoke_with_data(folder: Path) -> Iterator[settings.Settings]:
+    """Give the smoke profile with its model and data, the runs lying in `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        forget_settings(patch)
+        patch.setattr(paths, "RUNS", folder)
+        found = settings.resolve("smoke", run="test")
+        models.obtain(found.model, found.run.logs / "model.log")
+        data.prepare(found, say=lambda line: None)
+        yield found
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the runs and the models of a test into a folder of its own."""
-    for variable in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES"):
-        monkeypatch.delenv(f"TUTORIAL_{variable}", raising=False)
+    forget_settings(monkeypatch)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     return tmp_path / "runs"

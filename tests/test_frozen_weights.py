@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_answers, make_training
+from conftest import make_answers, make_training, smoke_with_data
 
-from helpers import checks, data, factory, frozen_weights, models, paths, recipe, settings
+from helpers import checks, factory, frozen_weights, recipe, settings
 from helpers.errors import TutorialError
 from helpers.records import FrozenWeights
 
@@ -76,13 +76,7 @@ def test_equal_weights_have_equal_digests_and_swapped_ones_have_not() -> None:
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
     """The smoke profile with its model and data."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES"):
-            patch.delenv(f"TUTORIAL_{name}", raising=False)
-        patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
-        found = settings.resolve("smoke", run="test")
-        models.obtain(found.model, found.run.logs / "model.log")
-        data.prepare(found, say=lambda line: None)
+    with smoke_with_data(tmp_path_factory.mktemp("runs")) as found:
         yield found
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_answers, make_merge
+from conftest import make_answers, make_merge, smoke_with_data
 
-from helpers import checks, data, divergence, factory, models, paths, recipe, settings
+from helpers import checks, data, divergence, factory, recipe, settings
 from helpers.errors import TutorialError
 from helpers.files import folder_aside
 from helpers.records import Divergence
@@ -22,13 +22,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settin
     """The smoke profile with its model, its data, and two adapters (not trained: drawn)."""
     from peft import LoraConfig, get_peft_model
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES"):
-            patch.delenv(f"TUTORIAL_{name}", raising=False)
-        patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
-        found = settings.resolve("smoke", run="test")
-        models.obtain(found.model, found.run.logs / "model.log")
-        data.prepare(found, say=lambda line: None)
+    with smoke_with_data(tmp_path_factory.mktemp("runs")) as found:
         for seed, method in enumerate(recipe.METHODS):
             torch.manual_seed(seed)
             config = LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
