@@ -1,18 +1,18 @@
 """The article's recipe against the tuned one: `python benchmarks/bench_recipes.py full|levers`.
 
-The batch of an evaluation stays the article's: the trainer averages over batches, so another size
-gives another held-out loss for the same model.
-
 `full` times whole `llamafactory-cli train` calls of the cpu profile, evaluations included, the
-article's and the tuned recipe in turn. `levers` adds the tuned settings one by one, on a part of
-the problems, so that each one's share of the gain is seen, and then those that were tried and left
-out. Nothing else may run meanwhile.
+article's and the tuned recipe in turn. Both adapters are then scored alike, in the article's
+evaluation batches: the trainer averages the held-out loss over batches, so another batch gives
+another loss for the same model. `levers` adds the tuned settings one by one, on a part of the
+problems, so that each one's share of the gain is seen, and tries those that were left out. Nothing
+else may run meanwhile.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,41 +20,46 @@ import typer
 from helpers import data, hardware, models, paths, process, records, settings
 from helpers import recipe as recipes
 from helpers.factory import CLI
-from helpers.files import write_json
+from helpers.files import sha256_file, write_json
 
 app = typer.Typer(add_completion=False)
 RUN = "bench"
 LEVER_SAMPLES = 48
-# The tuned settings in the order in which they are added.
+# The tuned settings in the order in which they are added; ENVIRONMENT stands for the process's.
+ENVIRONMENT = "environment"
 LEVERS: dict[str, tuple[str, ...]] = {
     "no gradient checkpointing": ("disable_gradient_checkpointing",),
     "one micro-batch a step": ("per_device_train_batch_size", "gradient_accumulation_steps"),
     "plain attention": ("flash_attn",),
+    "the allocator keeps its memory": (ENVIRONMENT,),
 }
-# Each of these is added to the tuned recipe: what it changes of the recipe, and of the environment.
+# Added after those that were left out have been tried, for it alone changes how a loss is averaged.
+EVALUATION = ("evaluation in batches of 5", "per_device_eval_batch_size")
+# Each of these is added to the settings above: what it changes of the recipe, and what it appends
+# to variables of the environment.
 LEFT_OUT: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "batches of similar length": ({"train_sampling_strategy": "group_by_length"}, {}),
-    "evaluation in batches of 10": ({"per_device_eval_batch_size": 10}, {}),
-    "glibc's allocator keeps its memory": (
-        {},
-        {
-            "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824"
-            ":glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864"
-            ":glibc.malloc.hugetlb=1"
-        },
-    ),
+    "a data loader process": ({"dataloader_num_workers": 1}, {}),
+    "threads bound to cores": ({}, {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}),
+    "huge pages": ({}, {"GLIBC_TUNABLES": ":glibc.malloc.hugetlb=1"}),
 }
+
+
+def output(name: str) -> Path:
+    """Return the output folder of one training."""
+    return paths.RunFolder(RUN).root / "bench" / name.replace(" ", "_")
 
 
 def call(name: str, recipe: dict[str, Any], extra: dict[str, str], samples: int) -> dict[str, Any]:
     """Time one training, and return what it came to."""
     chosen = settings.resolve("cpu", run=RUN)
-    folder = chosen.run.root / "bench" / name.replace(" ", "_")
+    folder = output(name)
     used = recipe | {"output_dir": str(folder), "swanlab_run_name": name}
     file = recipes.write(used, "llamafactory-cli train", folder.with_suffix(".yaml"))
     env = process.environment("cpu", chosen.run.cache, chosen.profile.environment) | extra
     seconds = process.run([CLI, "train", str(file)], folder.with_suffix(".log"), env=env)
     results = json.loads((folder / "all_results.json").read_text())
+    adapter = folder / "adapter_model.safetensors"
     found = {
         "call_seconds": round(seconds, 2),
         "train_seconds": results["train_runtime"],
@@ -62,9 +67,28 @@ def call(name: str, recipe: dict[str, Any], extra: dict[str, str], samples: int)
         "samples_per_second_of_call": round(samples / seconds, 4),
         "samples_per_second_of_training": round(samples / results["train_runtime"], 4),
         "eval_loss": results["eval_loss"],
+        "adapter_sha256": sha256_file(adapter),
     }
     print(name, found, flush=True)
     return found
+
+
+def scored(name: str, method: str) -> float:
+    """Return the held-out loss of a call's adapter, in the article's evaluation batches."""
+    chosen = settings.resolve("cpu", run=RUN, tuned="no")
+    adapter = output(name)
+    folder = adapter.with_name(f"{adapter.name}_scored")
+    used = recipes.for_training(method, chosen) | {
+        "do_train": False,
+        "eval_strategy": "no",
+        "use_swanlab": False,
+        "adapter_name_or_path": str(adapter),
+        "output_dir": str(folder),
+    }
+    file = recipes.write(used, "llamafactory-cli train", folder.with_suffix(".yaml"))
+    env = process.environment("cpu", chosen.run.cache)
+    process.run([CLI, "train", str(file)], folder.with_suffix(".log"), env=env)
+    return float(json.loads((folder / "all_results.json").read_text())["eval_loss"])
 
 
 def prepared() -> dict[str, Any]:
@@ -98,7 +122,7 @@ def full(
             for kind, found in calls.items()
         }
         ratios = [b / a for a, b in zip(speed["article"], speed["tuned"], strict=True)]
-        losses = {kind: found[0]["eval_loss"] for kind, found in calls.items()}
+        losses = {kind: scored(f"{method} {kind} 0", method) for kind in calls}
         result["methods"][method] = {
             "samples_per_second_of_call": {k: statistics.median(v) for k, v in speed.items()},
             "ratio": round(statistics.median(ratios), 3),
@@ -115,27 +139,40 @@ def loop_seconds(found: dict[str, Any]) -> float:
     return float(found["train_seconds"] + found["last_evaluation_seconds"])
 
 
+def row(setting: str, used: bool, made: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return what a setting brought: how many times faster a call is than the one before it."""
+    ratio = round(loop_seconds(before) / loop_seconds(made), 3)
+    return {"setting": setting, "used": used, "times_faster": ratio} | made
+
+
 @app.command()
 def levers() -> None:
-    """The tuned settings, added one by one; then those that were left out, one at a time."""
+    """The tuned settings, added one by one; those that were left out are tried, one at a time."""
     result = prepared() | {"samples": LEVER_SAMPLES, "methods": {}}
     chosen = settings.resolve("cpu", run=RUN, tuned="no")
     assert chosen.profile.tuned is not None
-    tuned = chosen.profile.tuned.recipe
-    assert {key for keys in LEVERS.values() for key in keys} == set(tuned)
+    tuned = chosen.profile.tuned
+    keys = {key for keys in LEVERS.values() for key in keys} | {EVALUATION[1]}
+    assert keys == {*tuned.recipe, ENVIRONMENT}
     for method in recipes.METHODS:
         recipe = recipes.for_training(method, chosen) | {"max_samples": LEVER_SAMPLES}
-        found = call(f"{method} article", recipe, {}, LEVER_SAMPLES)
-        rows = [{"setting": "the article's recipe", "used": True, "times_faster": 1.0} | found]
-        for lever, keys in LEVERS.items():
-            recipe = recipe | {key: tuned[key] for key in keys}
-            before, found = found, call(f"{method} {lever}", recipe, {}, LEVER_SAMPLES)
-            ratio = round(loop_seconds(before) / loop_seconds(found), 3)
-            rows.append({"setting": lever, "used": True, "times_faster": ratio} | found)
-        for lever, (changes, extra) in LEFT_OUT.items():
-            tried = call(f"{method} {lever}", recipe | changes, extra, LEVER_SAMPLES)
-            ratio = round(loop_seconds(found) / loop_seconds(tried), 3)
-            rows.append({"setting": lever, "used": False, "times_faster": ratio} | tried)
+        extra: dict[str, str] = {}
+        found = call(f"{method} article", recipe, extra, LEVER_SAMPLES)
+        rows = [row("the article's recipe", True, found, found)]
+        for lever, added in LEVERS.items():
+            recipe = recipe | {key: tuned.recipe[key] for key in added if key != ENVIRONMENT}
+            extra = tuned.environment if ENVIRONMENT in added else extra
+            before, found = found, call(f"{method} {lever}", recipe, extra, LEVER_SAMPLES)
+            rows.append(row(lever, True, found, before))
+        for lever, (changes, appended) in LEFT_OUT.items():
+            other = extra | {name: extra.get(name, "") + text for name, text in appended.items()}
+            tried = call(f"{method} {lever}", recipe | changes, other, LEVER_SAMPLES)
+            rows.append(row(lever, False, tried, found))
+        lever, key = EVALUATION
+        recipe = recipe | {key: tuned.recipe[key]}
+        before, found = found, call(f"{method} {lever}", recipe, extra, LEVER_SAMPLES)
+        assert found["adapter_sha256"] == before["adapter_sha256"], "an evaluation trained"
+        rows.append(row(lever, True, found | {"eval_loss": before["eval_loss"]}, before))
         result["methods"][method] = rows
         write_json(paths.BENCHMARKS / "levers.json", result)
 

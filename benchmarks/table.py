@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from helpers import paths, planner
+from helpers import paths, plan_report, planner
 from helpers.compare import LABELS
 from helpers.files import write_bytes
 
@@ -40,8 +40,9 @@ def recipes() -> str:
     return f"""## The article's recipe and the tuned one
 
 Whole `llamafactory-cli train` calls, evaluations included, in turn, {found["rounds"]} of each;
-medians. {found["samples"]} training problems, {found["model"]}, cpu profile;
-{found["machine"]}; {versions(found)}.
+medians. Both adapters' held-out loss was then computed alike, in batches of the article's size.
+{found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
+{versions(found)}.
 
 {table(header, rows)}"""
 
@@ -60,9 +61,10 @@ def levers() -> str:
                             ("times faster", "held-out loss")]  # fmt: skip
     return f"""## What each setting brings
 
-Added one by one, top to bottom: times faster than the line above, training loop and last
+Added one by one, top to bottom: times faster than the used line above, training loop and last
 evaluation of {found["samples"]} problems, one call each (two calls of one recipe differ by a few
-per cent). Those left out were tried on top of the tuned recipe, one at a time.
+per cent). Those left out were tried on top of the lines above them, one at a time. The batch of an
+evaluation trains nothing: the adapter after it was the same, bit for bit, and so is its loss.
 
 {table(header, rows)}"""
 
@@ -91,7 +93,7 @@ def pipeline() -> str:
 
 def plans() -> str:
     found = planner.ArticlePlans.model_validate_json(planner.ARTICLE_PLANS.read_text("utf-8"))
-    header, rows = planner.rows({name: plan.peak for name, plan in found.plans.items()})
+    header, rows = plan_report.rows({name: plan.peak for name, plan in found.plans.items()})
     return f"""## Planned memory
 
 The article's recipes on an Ascend card, planned; nothing of it was measured.

@@ -87,7 +87,7 @@ def plan(
     card_gib: Annotated[float | None, typer.Option(envvar="CARD_GIB")] = None,
 ) -> None:
     """Plan the memory of both trainings; exit code 1 if neither fits."""
-    from helpers import hardware, planner
+    from helpers import hardware, plan_report, planner
     from helpers.compare import LABELS
     from helpers.recipe import METHODS
 
@@ -104,10 +104,10 @@ def plan(
     for method, planned in plans.items():
         phases[f"{LABELS[method]}, training"] = planned.training
         phases[f"{LABELS[method]}, evaluation"] = planned.evaluation
-    header, rows = planner.rows(phases)
+    header, rows = plan_report.rows(phases)
     print_table(header, rows, f"{settings.model.name}, profile {settings.profile.name}")
     for method, planned in plans.items():
-        print(planner.verdict(LABELS[method], planned, room))
+        print(plan_report.verdict(LABELS[method], planned, room))
     raise typer.Exit(int(all(each.peak.peak_bytes > budget for each in plans.values())))
 
 

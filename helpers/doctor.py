@@ -1,7 +1,7 @@
 """The doctor: is everything here that a run needs, and what to do about what is not.
 
-Nothing in this process imports torch, which may be missing or die on import (a broken torch_npu
-takes `import torch` down with it). One child process does, and reports what it sees.
+Nothing in this process imports torch, which may be missing or die on import; helpers/probe.py does
+in a process of its own.
 
 Where figures and version tables come from is said beside them; the Ascend ones are from public
 material (Ascend/pytorch's COMPATIBILITY.md, users' reports), none was taken on an NPU.
@@ -12,136 +12,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ValidationError
 
-from helpers import cann, cards, faults, host, npu_smi, paths, process
+from helpers import cann, cards, faults, host, npu_smi, paths, probe, process
 from helpers.errors import TutorialError
 from helpers.host import Check, Status, fail, ok, warn
+from helpers.probe import Probe
 from helpers.settings import Settings
 
 GB = 1e9
 
 
-# ---- the probe: the only process that imports torch ----------------------------------------------
-
-PROBE_SECONDS = 300  # a cold start from a network disk is slow; a hung driver never ends
-
 # NF4 with blocks of 64 leaves a relative error (root mean square) of 0.092 on normal weights, FP4
 # one of 0.122 [measured with bitsandbytes 0.48.2]; a kernel that mixes weights up, one above 1.
 NF4_ERROR_BOUND = 0.10
-
-
-class Probe(BaseModel):
-    """What the child process saw. Bytes where not said otherwise; None is "not known"."""
-
-    torch: str | None = None
-    torch_npu: str | None = None
-    cann: str | None = None  # torch.version.cann
-    cards: int | None = None  # visible ones
-    name: str | None = None
-    bf16: bool | None = None
-    free: int | None = None
-    total: int | None = None
-    nf4_error: float | None = None
-    device_fault: str = ""  # why the device could not be asked
-    nf4_fault: str = ""  # why NF4 did not work
-    output: str = ""  # what the child printed besides
-
-
-def _see_device(torch: Any, device: str, seen: Probe) -> None:
-    """Fill in what torch says about the first visible card."""
-    module = getattr(torch, device)
-    seen.cards = module.device_count() if module.is_available() else 0
-    if seen.cards:
-        seen.name = module.get_device_name(0)
-        seen.bf16 = module.is_bf16_supported()
-        seen.free, seen.total = module.mem_get_info(0)
-
-
-def _nf4_error(torch: Any, device: str) -> float:
-    """Quantise weights to NF4 on the device and back; return the relative error."""
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(256, 1024, generator=generator).to(torch.bfloat16)
-    packed, state = quantize_4bit(weights.to(device), blocksize=64, quant_type="nf4")
-    back = dequantize_4bit(packed, state).cpu().float()
-    return float((back - weights.float()).norm() / weights.float().norm())
-
-
-def look(device: str) -> None:
-    """Print a Probe of this Python and `device` as JSON: the child process's whole work.
-
-    A line is printed after each stage, because the next one may take the process down; the last
-    line counts.
-    """
-    seen = Probe()
-    import torch  # dies here if torch_npu is broken; the parent reads why from stderr
-
-    seen.torch = torch.__version__
-    seen.cann = getattr(torch.version, "cann", None)
-    seen.torch_npu = installed("torch-npu")
-    print(seen.model_dump_json(), flush=True)
-    if device != "cpu":
-        try:
-            _see_device(torch, device, seen)
-        except Exception:
-            seen.device_fault = traceback.format_exc()
-        print(seen.model_dump_json(), flush=True)
-    if device == "cpu" or seen.cards:
-        try:
-            seen.nf4_error = _nf4_error(torch, device)
-        except Exception:
-            seen.nf4_fault = traceback.format_exc()
-    print(seen.model_dump_json(), flush=True)
-
-
-def _read_probe(printed: bytes) -> Probe:
-    """Return the last Probe among the printed lines; an empty one if there is none."""
-    for line in reversed(printed.splitlines()):
-        try:
-            return Probe.model_validate_json(line)
-        except ValidationError:
-            continue  # libraries print on import, too
-    return Probe()
-
-
-def probe(device: str) -> Probe:
-    """Return what a child process sees of torch and `device` ("npu", "cuda" or "cpu").
-
-    Never raises: a child that dies or hangs leaves what it saw until then, and its last words.
-    """
-    # Not process.run: that one raises with the sentence, and here a failure is a finding beside
-    # others. And stdout has to stay apart from stderr.
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "helpers.doctor", device],
-            cwd=paths.ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        seen = _read_probe(error.stdout or b"")
-        seen.output = f"TimeoutError: importing torch took more than {PROBE_SECONDS} s"
-        return seen
-    seen = _read_probe(done.stdout)
-    seen.output = done.stderr.decode(errors="replace")
-    if done.returncode < 0:
-        seen.output += f"\nRuntimeError: ended by signal {-done.returncode}"
-    return seen
 
 
 def _fault(text: str) -> tuple[str, str]:
@@ -677,7 +568,7 @@ def examine(
     settings: Settings,
     *,
     root: Path = Path("/"),
-    probe: Callable[[str], Probe] = probe,
+    ask: Callable[[str], Probe] = probe.ask,
 ) -> list[Check]:
     """Check this machine for a run and return what was found, causes before consequences.
 
@@ -686,10 +577,10 @@ def examine(
     Args:
         settings: the run's settings; its profile's device decides what must be there.
         root: the root of the file system (tests give a made-up one).
-        probe: looks at torch and the device (tests give made-up answers).
+        ask: looks at torch and the device (tests give made-up answers).
     """
     device = settings.profile.device
-    seen = probe(device)
+    seen = ask(device)
     pinned, found = pins(LOCK), all_installed()
     checks = [
         host.check_python(),
@@ -709,7 +600,3 @@ def examine(
     checks += [check for check in (host.check_data_disk(root), check_proxy(settings)) if check]
     checks.append(check_swanlab())
     return checks
-
-
-if __name__ == "__main__":
-    look(sys.argv[1])

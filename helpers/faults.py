@@ -133,13 +133,15 @@ FAULTS = (
         "NPU out of memory",
         r"NPU out of memory",
         "The NPU ran out of memory: lower per_device_train_batch_size or cutoff_len (raise "
-        "gradient_accumulation_steps to keep the effective batch), or train with QLoRA.",
+        "gradient_accumulation_steps to keep the effective batch) or, if this was LoRA, train with "
+        "QLoRA.",
     ),
     _fault(
         "GPU out of memory",
         r"CUDA out of memory|OutOfMemoryError",
         "The GPU ran out of memory: lower per_device_train_batch_size or cutoff_len (raise "
-        "gradient_accumulation_steps to keep the effective batch), or train with QLoRA.",
+        "gradient_accumulation_steps to keep the effective batch) or, if this was LoRA, train with "
+        "QLoRA.",
     ),
     _fault(
         "host out of memory",

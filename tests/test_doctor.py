@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import helpers.__main__
-from helpers import cann, cards, doctor, hardware, host, paths, process
-from helpers.doctor import Probe, examine
+from helpers import cann, cards, doctor, hardware, host, paths, probe, process
+from helpers.doctor import examine
 from helpers.errors import TutorialError
 from helpers.host import Check, Status, failed
+from helpers.probe import Probe
 from helpers.settings import Settings, resolve
 
 FIXTURES = Path(__file__).parent / "fixtures" / "npu_smi"
@@ -87,9 +88,9 @@ def npu_smi_says(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
     monkeypatch.setenv("PATH", f"{folder}/bin:/usr/bin:/bin")
 
 
-def seen_by(profile: str, probe: Probe, root: Path, model: str = "Qwen2-0.5B") -> dict[str, Check]:
+def seen_by(profile: str, seen: Probe, root: Path, model: str = "Qwen2-0.5B") -> dict[str, Check]:
     """Return what the doctor finds, by the checks' names."""
-    found = examine(resolve(profile, model), root=root, probe=lambda device: probe)
+    found = examine(resolve(profile, model), root=root, ask=lambda device: seen)
     assert len({check.name for check in found}) == len(found)
     for check in found:
         assert check.finding
@@ -167,8 +168,8 @@ def test_the_command_lists_each_check_and_its_exit_code_tells_of_a_failure(
 
 
 def test_a_cuda_machine(root: Path) -> None:
-    probe = NPU.model_copy(update={"torch_npu": None, "cann": None, "cards": 2, "name": "H200"})
-    found = seen_by("cuda", probe, root)
+    seen = NPU.model_copy(update={"torch_npu": None, "cann": None, "cards": 2, "name": "H200"})
+    found = seen_by("cuda", seen, root)
     assert complaints(found) == {}
     assert found["CUDA in torch"].finding == "2 cards are visible, and only the first is used: H200"
 
@@ -182,7 +183,7 @@ def test_the_doctor_itself_does_not_import_torch() -> None:
 
 
 def test_the_real_probe_on_this_cpu() -> None:
-    seen = doctor.probe("cpu")
+    seen = probe.ask("cpu")
     assert (seen.torch or "").startswith(metadata.version("torch"))
     assert seen.nf4_error is not None
     assert 0.08 < seen.nf4_error <= doctor.NF4_ERROR_BOUND
@@ -195,7 +196,7 @@ def probe_with(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Pr
     python = write(folder / "python", f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    return doctor.probe("npu")
+    return probe.ask("npu")
 
 
 def test_a_child_that_crashes_leaves_what_it_saw(
@@ -219,7 +220,7 @@ def test_a_child_that_dies_on_import(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_a_child_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.3)
     seen = probe_with(monkeypatch, tmp_path, 'echo \'{"torch": "2.10.0"}\'; exec sleep 20')
     assert seen.torch == "2.10.0"
     assert "more than 0.3 s" in doctor.check_device("npu", seen).finding
@@ -346,7 +347,7 @@ def test_a_broken_quantiser_is_noticed() -> None:
     import torch
     from bitsandbytes import functional
 
-    assert doctor._nf4_error(torch, "cpu") <= doctor.NF4_ERROR_BOUND
+    assert probe._nf4_error(torch, "cpu") <= doctor.NF4_ERROR_BOUND
     with pytest.MonkeyPatch.context() as patch:
         right = functional.dequantize_4bit
 
@@ -354,7 +355,7 @@ def test_a_broken_quantiser_is_noticed() -> None:
             return right(*arguments).view(-1, 2).flip(1).view(256, 1024)
 
         patch.setattr(functional, "dequantize_4bit", swapped)
-        assert doctor._nf4_error(torch, "cpu") > 1
+        assert probe._nf4_error(torch, "cpu") > 1
 
 
 def test_device_memory() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from helpers import doctor, faults, process
 from helpers.errors import TutorialError
+from helpers.probe import Probe
 
 # Texts as users report them, or as the pinned packages print them (their sources, or a run).
 EXAMPLES = {
@@ -220,8 +221,8 @@ def test_what_ascends_say_is_answered_in_the_doctor_and_in_a_failing_log(
     name: str, tmp_path: Path
 ) -> None:
     text, remedy = EXAMPLES[name]
-    assert remedy in doctor.check_torch(doctor.Probe(output=text)).remedy
-    unusable = doctor.Probe(torch="2.10.0", device_fault=text)
+    assert remedy in doctor.check_torch(Probe(output=text)).remedy
+    unusable = Probe(torch="2.10.0", device_fault=text)
     assert remedy in doctor.check_device("npu", unusable).remedy
     (tmp_path / "said").write_text(f"{HEALTHY}{text}\n")
     with pytest.raises(TutorialError) as told:

@@ -128,7 +128,7 @@ def test_in_little_memory_the_reader_is_told_and_qlora_fits(
     assert lora.returncode == 1
     said = lora.stderr.strip().splitlines()
     assert said[0].startswith("03_lora: The NPU ran out of memory: lower per_device_train_batch")
-    assert "or train with QLoRA" in said[0]
+    assert "if this was LoRA, train with QLoRA" in said[0]
     assert said[-1].endswith("lora.log")
     assert "NPU out of memory. Tried to allocate" in (run / "logs" / "lora.log").read_text()
     notebook = json.loads((run / "notebooks" / "03_lora.ipynb").read_text())

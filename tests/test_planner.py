@@ -13,7 +13,7 @@ from typing import Any
 import npusim
 import pytest
 
-from helpers import models, paths, planner, recipe, settings, tiny_model
+from helpers import models, paths, plan_report, planner, recipe, settings, tiny_model
 from helpers.errors import TutorialError
 from helpers.memory import MemoryTrace
 from helpers.planner import Capacity, Phase, Plan, Question
@@ -159,14 +159,14 @@ ROOM = Capacity(total_bytes=1000 * 2**20, reserve_bytes=100 * 2**20, of="a card"
 )
 def test_a_run_that_cannot_fit_is_refused_with_its_remedy(plan: Plan, words: str) -> None:
     with pytest.raises(TutorialError) as refused:
-        planner.refuse("LoRA", plan, ROOM)
+        plan_report.refuse("LoRA", plan, ROOM)
     assert words in str(refused.value)
 
 
 def test_a_run_that_fits_is_not_refused() -> None:
-    planner.refuse("LoRA", plan_of(1000 * 2**20, 5), ROOM)
-    assert "LoRA fits" in planner.verdict("LoRA", plan_of(900 * 2**20, 5), ROOM)
-    assert "does NOT fit" in planner.verdict("LoRA", plan_of(901 * 2**20, 5), ROOM)
+    plan_report.refuse("LoRA", plan_of(1000 * 2**20, 5), ROOM)
+    assert "LoRA fits" in plan_report.verdict("LoRA", plan_of(900 * 2**20, 5), ROOM)
+    assert "does NOT fit" in plan_report.verdict("LoRA", plan_of(901 * 2**20, 5), ROOM)
 
 
 def test_a_card_that_nobody_named_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_plans_that_are_out_of_date_are_made_anew(
 
 def test_plans_of_a_run_and_of_the_article_side_by_side(committed: planner.ArticlePlans) -> None:
     own = {"lora": plan_of(7, 5), "qlora": plan_of(5, 6)}
-    shown = planner.beside(own, committed, "tiny", {"lora": "LoRA", "qlora": "QLoRA"})
+    shown = plan_report.beside(own, committed, "tiny", {"lora": "LoRA", "qlora": "QLoRA"})
     assert shown["this run, tiny, LoRA"].peak_bytes == 7
     assert shown["this run, tiny, QLoRA"].peak_bytes == 6  # its evaluation takes more
     assert len(shown) == 2 + 12
@@ -230,6 +230,6 @@ def test_plans_of_a_run_and_of_the_article_side_by_side(committed: planner.Artic
 
 def test_the_allocators_peak_is_what_compares_with_a_plan() -> None:
     trace = MemoryTrace(measure="resident", seconds=[0.5], bytes_used=[9])
-    assert planner.measured(trace) == ("resident", 9)
+    assert plan_report.measured(trace) == ("resident", 9)
     trace.allocator_peak_bytes = 7
-    assert planner.measured(trace) == ("torch's allocator on the device", 7)
+    assert plan_report.measured(trace) == ("torch's allocator on the device", 7)

@@ -136,7 +136,7 @@ def test_overrides_that_shape_answers_reach_prediction(with_model: settings.Sett
 # What the tuned settings may touch: how the work is laid out, never which work it is.
 SPEED_KEYS = {
     "disable_gradient_checkpointing", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "flash_attn", "dataloader_num_workers", "use_v1_kernels",
+    "flash_attn", "dataloader_num_workers", "use_v1_kernels", "per_device_eval_batch_size",
 }  # fmt: skip
 
 
