@@ -39,8 +39,6 @@ EVALUATION = ("evaluation in batches of 5", "per_device_eval_batch_size")
 # to variables of the environment.
 LEFT_OUT: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "batches of similar length": ({"train_sampling_strategy": "group_by_length"}, {}),
-    "a data loader process": ({"dataloader_num_workers": 1}, {}),
-    "threads bound to cores": ({}, {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}),
     "huge pages": ({}, {"GLIBC_TUNABLES": ":glibc.malloc.hugetlb=1"}),
 }
 
