@@ -48,15 +48,22 @@ def output(name: str) -> Path:
     return paths.RunFolder(RUN).root / "bench" / name.replace(" ", "_")
 
 
-def call(name: str, recipe: dict[str, Any], extra: dict[str, str], samples: int) -> dict[str, Any]:
-    """Time one training, and return what it came to."""
+def run(
+    recipe: dict[str, Any], folder: Path, extra: dict[str, str]
+) -> tuple[float, dict[str, Any]]:
+    """Run `llamafactory-cli train` into a folder; return its seconds and its results."""
     chosen = settings.resolve("cpu", run=RUN)
-    folder = output(name)
-    used = recipe | {"output_dir": str(folder), "swanlab_run_name": name}
+    used = recipe | {"output_dir": str(folder)}
     file = recipes.write(used, "llamafactory-cli train", folder.with_suffix(".yaml"))
     env = process.environment("cpu", chosen.run.cache, chosen.profile.environment) | extra
     seconds = process.run([CLI, "train", str(file)], folder.with_suffix(".log"), env=env)
-    results = json.loads((folder / "all_results.json").read_text())
+    return seconds, json.loads((folder / "all_results.json").read_text())
+
+
+def call(name: str, recipe: dict[str, Any], extra: dict[str, str], samples: int) -> dict[str, Any]:
+    """Time one training, and return what it came to."""
+    folder = output(name)
+    seconds, results = run(recipe | {"swanlab_run_name": name}, folder, extra)
     adapter = folder / "adapter_model.safetensors"
     found = {
         "call_seconds": round(seconds, 2),
@@ -75,18 +82,14 @@ def scored(name: str, method: str) -> float:
     """Return the held-out loss of a call's adapter, in the article's evaluation batches."""
     chosen = settings.resolve("cpu", run=RUN, tuned="no")
     adapter = output(name)
-    folder = adapter.with_name(f"{adapter.name}_scored")
     used = recipes.for_training(method, chosen) | {
         "do_train": False,
         "eval_strategy": "no",
         "use_swanlab": False,
         "adapter_name_or_path": str(adapter),
-        "output_dir": str(folder),
     }
-    file = recipes.write(used, "llamafactory-cli train", folder.with_suffix(".yaml"))
-    env = process.environment("cpu", chosen.run.cache)
-    process.run([CLI, "train", str(file)], folder.with_suffix(".log"), env=env)
-    return float(json.loads((folder / "all_results.json").read_text())["eval_loss"])
+    _, results = run(used, adapter.with_name(f"{adapter.name}_scored"), {})
+    return float(results["eval_loss"])
 
 
 def prepared() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 from helpers import cann, cards, faults, host, npu_smi, paths, probe, process
 from helpers.errors import TutorialError
 from helpers.host import Check, Status, fail, ok, warn
-from helpers.probe import Probe
+from helpers.probe import Probe, installed
 from helpers.settings import Settings
 
 GB = 1e9
@@ -79,14 +79,6 @@ def pins(lock: Path) -> dict[str, str]:
         for one in found
         if one.marker is None or one.marker.evaluate()
     }
-
-
-def installed(package: str) -> str | None:
-    """Return the installed version of a package, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def all_installed() -> dict[str, str]:

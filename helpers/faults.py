@@ -26,6 +26,11 @@ def _fault(name: str, pattern: str, sentence: str) -> Fault:
     return Fault(name, re.compile(pattern, re.MULTILINE), sentence)
 
 
+_LESS_MEMORY = (
+    "lower per_device_train_batch_size or cutoff_len (raise gradient_accumulation_steps to keep "
+    "the effective batch) or, if this was LoRA, train with QLoRA."
+)
+
 # The first match wins, so the causes stand before what they lead to: what breaks the import of
 # torch, then the driver, then what is written by hand, then what ends a run by itself. What a
 # healthy run can log as well (a refused connection, say) stands last.
@@ -132,16 +137,12 @@ FAULTS = (
     _fault(
         "NPU out of memory",
         r"NPU out of memory",
-        "The NPU ran out of memory: lower per_device_train_batch_size or cutoff_len (raise "
-        "gradient_accumulation_steps to keep the effective batch) or, if this was LoRA, train with "
-        "QLoRA.",
+        "The NPU ran out of memory: " + _LESS_MEMORY,
     ),
     _fault(
         "GPU out of memory",
         r"CUDA out of memory|OutOfMemoryError",
-        "The GPU ran out of memory: lower per_device_train_batch_size or cutoff_len (raise "
-        "gradient_accumulation_steps to keep the effective batch) or, if this was LoRA, train with "
-        "QLoRA.",
+        "The GPU ran out of memory: " + _LESS_MEMORY,
     ),
     _fault(
         "host out of memory",

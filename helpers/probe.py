@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import traceback
-from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -35,6 +34,14 @@ class Probe(BaseModel):
     device_fault: str = ""  # why the device could not be asked
     nf4_fault: str = ""  # why NF4 did not work
     output: str = ""  # what the child printed besides
+
+
+def installed(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _see_device(torch: Any, device: str, seen: Probe) -> None:
@@ -69,8 +76,7 @@ def look(device: str) -> None:
 
     seen.torch = torch.__version__
     seen.cann = getattr(torch.version, "cann", None)
-    with suppress(metadata.PackageNotFoundError):
-        seen.torch_npu = metadata.version("torch-npu")
+    seen.torch_npu = installed("torch-npu")
     print(seen.model_dump_json(), flush=True)
     if device != "cpu":
         try:

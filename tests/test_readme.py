@@ -22,6 +22,11 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\(([^)]+)\)", text)
 
 
+def section(heading: str) -> str:
+    """Return a section of the English README."""
+    return ENGLISH.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
 def tables(text: str) -> list[list[str]]:
     """Return what needs no translation in each table row: numbers and code."""
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -46,8 +51,8 @@ def test_what_it_points_to_is_there(text: str) -> None:
 
 def test_the_results_are_those_of_the_committed_notebook() -> None:
     notebook = (paths.NOTEBOOKS / "06_compare.ipynb").read_text("utf-8")
-    results = ENGLISH.split("\n## Results")[1].split("\n## ")[0]
-    table = [row for row in results.splitlines() if re.match(r"\| (base model|Q?LoRA\b)", row)]
+    rows = section("Results").splitlines()
+    table = [row for row in rows if re.match(r"\| (base model|Q?LoRA\b)", row)]
     assert len(table) == 6
     for row in table:
         for score in re.findall(r"\d+/\d+ \(\d+-\d+ %\)", row):
@@ -55,9 +60,9 @@ def test_the_results_are_those_of_the_committed_notebook() -> None:
 
 
 def test_the_speeds_are_those_of_the_benchmarks() -> None:
-    faster = ENGLISH.split("\n## What makes it faster")[1].split("\n## ")[0]
     page = (paths.BENCHMARKS / "README.md").read_text("utf-8")
-    rows = [row for row in faster.splitlines() if re.match(r"\| Q?LoRA \|", row)]
+    faster = section("What makes it faster").splitlines()
+    rows = [row for row in faster if re.match(r"\| Q?LoRA \|", row)]
     assert len(rows) == 2
     assert all(row in page for row in rows)
 
