@@ -2,6 +2,7 @@
 #   PROFILE=smoke|cpu|cuda|npu   MODEL=catalogue name, ModelScope id or folder   RUN=name of the run
 #   DATA=math10k|generated|file  OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
 #   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
+#   METHODS="lora qlora dora"    (recipes in configs/)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,9 +20,9 @@ NEEDS_311 = { echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install py
 # uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
 PIP_MIRROR = $(shell $(BIN)/python -m pip config get global.index-url 2>/dev/null)
 UV = $(if $(PIP_MIRROR),UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$(PIP_MIRROR)}) $(BIN)/python -m uv
-# What a step of the set-up prints is kept, and a failure ends with its sentence (helpers/faults.py).
+# What a step of the set-up prints is kept, and a failure ends with its sentence (helpers/programs/faults.py).
 EXPLAINED = 2>&1 | tee $(VENV)/setup.log; test $${PIPESTATUS[0]} -eq 0 || { \
-	  $(BIN)/python -m helpers.faults $(VENV)/setup.log >&2; exit 1; }
+	  $(BIN)/python -m helpers.programs.faults $(VENV)/setup.log >&2; exit 1; }
 
 # A kernel of this .venv is used even where another "python3" kernel is registered for the user.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -32,9 +33,10 @@ export TUTORIAL_DATA := $(DATA)
 export TUTORIAL_OVERRIDES := $(OVERRIDES)
 export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
+export TUTORIAL_METHODS := $(METHODS)
 export CARD_GIB
 
-.PHONY: evalscope help setup run test data notebooks lab doctor plan plans bench lint lock clean
+.PHONY: evalscope help setup run test data notebooks lab doctor plan plans bench lint words lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -100,8 +102,13 @@ bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (
 plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)
 	$(BIN)/python benchmarks/plans.py
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and the rooms' imports
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+words: $(READY)  ## gather every sentence that readers read into helpers/words/helpers.pot
+	@$(BIN)/pybabel -q extract -F helpers/words/babel.cfg -k tr -k trn:1,2 --no-location \
+	  --project lora-against-qlora -o helpers/words/helpers.pot helpers
 
 lock:  ## resolve pyproject.toml into the three locks
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \

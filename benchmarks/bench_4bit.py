@@ -1,4 +1,4 @@
-"""The NPU kernels of `helpers/npu_4bit.py` against bitsandbytes' `default` backend.
+"""The NPU kernels of `helpers/worker/npu_4bit.py` against bitsandbytes' `default` backend.
 
     python benchmarks/bench_4bit.py kernels [--device cuda]
     python benchmarks/bench_4bit.py step
@@ -78,8 +78,8 @@ def default_kernels() -> dict[str, Kernel]:
 
 
 def our_kernels() -> dict[str, Kernel]:
-    """The kernels of `helpers.npu_4bit`, by the same names."""
-    from helpers import npu_4bit
+    """The kernels of `helpers.worker.npu_4bit`, by the same names."""
+    from helpers.worker import npu_4bit
 
     return {op.removeprefix("bitsandbytes::"): kernel for op, kernel in npu_4bit.KERNELS.items()}
 
@@ -276,7 +276,7 @@ def child(backend: str, steps: int, tokens: int, checkpointing: bool, model_dir:
     from peft import LoraConfig, get_peft_model
     from transformers import BitsAndBytesConfig, Qwen2ForCausalLM
 
-    from helpers import npu_4bit
+    from helpers.worker import npu_4bit
 
     torch.set_num_threads(1)
     if backend == "qlora ours":

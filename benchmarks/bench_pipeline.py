@@ -1,8 +1,8 @@
 """What the notebooks add to the bare calls: `python benchmarks/bench_pipeline.py`.
 
 Runs the six notebooks of the cpu profile into a fresh run folder, and once more with nothing
-changed. Every program that the helpers start is counted and timed (helpers/process.py), and the
-memory of the notebook kernels is sampled meanwhile. Nothing else may run.
+changed. Every program that the helpers start is counted and timed (helpers/programs/process.py),
+and the memory of the notebook kernels is sampled meanwhile. Nothing else may run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from helpers import hardware, paths, process, records
-from helpers.files import write_json
+from helpers.ground import paths
+from helpers.ground.files import write_json
+from helpers.machine import hardware
+from helpers.programs import process
+from helpers.records.versions import versions
 
 
 def kernel_bytes(parent: psutil.Process) -> int:
@@ -70,7 +73,7 @@ def main(
     beside = sum(p["seconds"] for p in own)
     result = {
         "machine": hardware.describe().sentence(),
-        "versions": records.versions(),
+        "versions": versions(),
         "first_run_seconds": round(first, 1),
         "llamafactory_cli_calls": len(called),
         "llamafactory_cli_seconds": round(bare, 1),

@@ -17,10 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from helpers import data, hardware, models, paths, process, records, settings
-from helpers import recipe as recipes
-from helpers.factory import CLI
-from helpers.files import sha256_file, write_json
+from helpers.calls.factory import CLI
+from helpers.ground import paths
+from helpers.ground.files import sha256_file, write_json
+from helpers.inputs import data, methods, models, recipes, settings
+from helpers.machine import hardware
+from helpers.programs import process
+from helpers.records.versions import versions
 
 app = typer.Typer(add_completion=False)
 RUN = "bench"
@@ -98,7 +101,7 @@ def prepared() -> dict[str, Any]:
     models.obtain(chosen.model, chosen.run.logs / "model.log")
     data.prepare(chosen)
     machine = hardware.describe().sentence()
-    return {"machine": machine, "versions": records.versions(), "model": chosen.model.name}
+    return {"machine": machine, "versions": versions(), "model": chosen.model.name}
 
 
 @app.command()
@@ -110,7 +113,7 @@ def full(
     chosen = {name: settings.resolve("cpu", run=RUN, tuned=name) for name in ("no", "yes")}
     samples = min(samples, chosen["no"].profile.data.train)
     result = prepared() | {"rounds": rounds, "samples": samples, "methods": {}}
-    for method in recipes.METHODS:
+    for method in methods.default():
         calls: dict[str, list[dict[str, Any]]] = {"article": [], "tuned": []}
         for turn in range(rounds):
             for kind, tuned in (("article", "no"), ("tuned", "yes")):
@@ -155,7 +158,7 @@ def levers() -> None:
     tuned = chosen.profile.tuned
     keys = {key for keys in LEVERS.values() for key in keys} | {EVALUATION[1]}
     assert keys == {*tuned.recipe, ENVIRONMENT}
-    for method in recipes.METHODS:
+    for method in methods.default():
         recipe = recipes.for_training(method, chosen) | {"max_samples": LEVER_SAMPLES}
         extra: dict[str, str] = {}
         found = call(f"{method} article", recipe, extra, LEVER_SAMPLES)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from helpers import paths, planner
-from helpers.files import write_bytes
+from helpers.ground import paths
+from helpers.ground.files import write_bytes
+from helpers.planning import planner
+from helpers.planning.plan import GIB
 
 
 def main() -> None:
@@ -11,7 +13,7 @@ def main() -> None:
     plans = planner.article_plans(paths.RUNS / "plans.log")
     write_bytes(planner.ARTICLE_PLANS, (plans.model_dump_json(indent=1) + "\n").encode())
     for name, plan in plans.plans.items():
-        print(f"{name}: {plan.peak.peak_bytes / planner.GIB:.2f} GiB, {plan.seconds:.1f} s")
+        print(f"{name}: {plan.peak.peak_bytes / GIB:.2f} GiB, {plan.seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-from helpers import paths, plan_report, planner
-from helpers.compare import LABELS
-from helpers.files import write_bytes
+from helpers.ground import paths
+from helpers.ground.files import write_bytes
+from helpers.ground.shown import Table
+from helpers.inputs import methods
+from helpers.planning import planner, report
+from helpers.planning.plan import ArticlePlans
 
 
 def load(name: str) -> dict[str, Any]:
     return json.loads((paths.BENCHMARKS / f"{name}.json").read_text("utf-8"))
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    head = list(header)
-    lines = [head, ["---"] * len(head), *[list(map(str, row)) for row in rows]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return Table(header, rows).markdown()
+
+
+def label(method: str) -> str:
+    return methods.load(method).label
 
 
 def versions(result: dict[str, Any]) -> str:
@@ -32,7 +37,7 @@ def recipes() -> str:
         speed, (low, high) = each["samples_per_second_of_call"], each["ratio_spread"]
         change = f"{100 * each['eval_loss_change']:+.2f} %"
         rows.append(
-            [LABELS[method], f"{speed['article']:.2f}", f"{speed['tuned']:.2f}",
+            [label(method), f"{speed['article']:.2f}", f"{speed['tuned']:.2f}",
              f"{each['ratio']:.2f} ({low:.2f}-{high:.2f})", change]
         )  # fmt: skip
     header = ["", "article, samples/s", "tuned, samples/s", "times faster (spread)",
@@ -56,7 +61,7 @@ def levers() -> str:
            for text in (f"{row['times_faster']:.2f}", f"{row['eval_loss']:.4f}")]
         for first, second in both
     ]  # fmt: skip
-    names = [LABELS[method] for method in found["methods"]]
+    names = [label(method) for method in found["methods"]]
     header = ["setting"] + [f"{name}, {what}" for name in names for what in
                             ("times faster", "held-out loss")]  # fmt: skip
     return f"""## What each setting brings
@@ -92,13 +97,13 @@ def pipeline() -> str:
 
 
 def plans() -> str:
-    found = planner.ArticlePlans.model_validate_json(planner.ARTICLE_PLANS.read_text("utf-8"))
-    header, rows = plan_report.rows({name: plan.peak for name, plan in found.plans.items()})
+    found = ArticlePlans.model_validate_json(planner.ARTICLE_PLANS.read_text("utf-8"))
+    peaks = report.phases({name: plan.peak for name, plan in found.plans.items()})
     return f"""## Planned memory
 
 The article's recipes on an Ascend card, planned; nothing of it was measured.
 
-{table(header, rows)}"""
+{peaks.markdown()}"""
 
 
 def kernels() -> str:
@@ -123,8 +128,8 @@ one thread. These are ratios between two ways to do the same work on a CPU, neve
 
 {table(["", "times LoRA's step", "loading", "peak"], step_rows)}
 
-One layer at a time, `helpers/npu_4bit.py` against bitsandbytes' `default` backend, on one CPU
-thread:
+One layer at a time, `helpers/worker/npu_4bit.py` against bitsandbytes' `default` backend, on one
+CPU thread:
 
 {table(layer_header, layer_rows)}"""
 

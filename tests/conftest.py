@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from helpers import answers, data, hardware, models, paths, records, settings
-from helpers.memory import MemoryTrace
+from helpers.ground import paths
+from helpers.inputs import data, models, settings
+from helpers.inputs.subjects import Weights
+from helpers.machine import hardware
+from helpers.machine.memory import MemoryTrace
+from helpers.records import schema, scoring
 
 SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 
 # Whole runs first: begun last, one of them would keep one core busy while the other idles.
 SLOW = ("test_run", "test_npu_run", "test_resume", "test_planner", "test_merging",
-        "test_frozen_weights", "test_npusim", "test_serving")  # fmt: skip
+        "test_callback", "test_inside", "test_npusim", "test_serving")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
     """Take the settings that `make` passes on out of the environment."""
-    for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS"):
+    for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS"):
         patch.delenv(f"TUTORIAL_{name}", raising=False)
 
 
@@ -66,58 +71,65 @@ def real_rows() -> Path:
     return SHARED_DATA
 
 
+ORIGIN = schema.Origin(machine=hardware.describe(), run="test", day=date(2026, 7, 29))
 DIGEST = {"digest": "0123456789abcdef", "tensors": 2, "bytes": 64}
 
 
-def make_answers(correct: list[bool], prefix: str = "") -> records.Answers:
+def make_answers(correct: list[bool], prefix: str = "") -> schema.Answers:
     """Return answers to len(correct) problems, right or wrong as told."""
     items = [
-        answers.score(f"problem {i}", "so it is\n#### 7.0", f"{prefix}\n#### {7 if right else 8}")
+        scoring.score(f"problem {i}", "so it is\n#### 7.0", f"{prefix}\n#### {7 if right else 8}")
         for i, right in enumerate(correct)
     ]
     right = sum(correct)
-    return records.Answers(
-        n=len(items), correct=right, correct_without_mark=right, seconds=1.0, items=items
-    )
+    return schema.Answers(
+        n=len(items), correct=right, correct_without_mark=right, seconds=1.0, items=items,
+        origin=ORIGIN,
+    )  # fmt: skip
 
 
-def make_training(**changes: object) -> records.Training:
+def make_training(**changes: object) -> schema.Training:
     """Return the facts of a training in which all is well, with some of them changed."""
-    points = [records.LossPoint(step=i, loss=2.0 / i) for i in range(1, 9)]
+    points = [schema.LossPoint(step=i, loss=2.0 / i) for i in range(1, 9)]
     facts: dict[str, object] = {
         "loss": points,
-        "eval_loss": [records.LossPoint(step=8, loss=0.5)],
+        "eval_loss": [schema.LossPoint(step=8, loss=0.5)],
         "final_eval_loss": 0.5,
         "optimizer_steps": 8,
         "samples": 64,
         "train_seconds": 10.0,
+        "evaluation_seconds": 2.0,
         "call_seconds": 20.0,
-        "samples_per_second": 6.4,
-        "memory": MemoryTrace(measure="memory", seconds=[0.5], bytes_used=[10**9]),
+        "samples_per_second": 8.0,
+        "memory": MemoryTrace(measure="resident", seconds=[0.5], bytes_used=[10**9]),
+        "peaks": {"training": 4 * 10**8, "evaluation": 3 * 10**8},
         "frozen_weights": {"before": DIGEST, "after": DIGEST},
         "adapter_bytes": 10,
         "adapter_sha256": "0",
+        "origin": ORIGIN,
     }
-    return records.Training.model_validate(facts | changes)
+    return schema.Training.model_validate(facts | changes)
 
 
-def make_merge(same_answer: int = 4, kl: float = 0.0, n: int = 4) -> records.Merge:
+def make_merge(
+    same_answer: int = 4, kl: float = 0.0, n: int = 4, weights: Weights = "original"
+) -> schema.Merge:
     """Return what merging gave where all is well, with some of it changed."""
-    return records.Merge(
-        base="original 16-bit", seconds=1, bytes_on_disk=2, model_sha256="5",
+    return schema.Merge(
+        weights=weights, seconds=1, bytes_on_disk=2, model_sha256="5",
         same_answer=same_answer, same_text=same_answer, n=n,
-        divergence=records.Divergence(kl=kl, same_token=1.0, tokens=100),
+        divergence=schema.Divergence(kl=kl, same_token=1.0, tokens=100),
+        origin=ORIGIN,
     )  # fmt: skip
 
 
 @pytest.fixture
-def make_record() -> Callable[..., records.Record]:
+def make_record() -> Callable[..., schema.Record]:
     """Return a function that makes a record, with some of its facts changed."""
 
-    def make(subject: str, **changes: object) -> records.Record:
-        recipe = {"lora_rank": 8, "learning_rate": 1e-4}
-        if subject == "qlora":
-            recipe |= {"quantization_bit": 4, "quantization_method": "bnb"}
+    def make(subject: str, **changes: object) -> schema.Record:
+        found = settings.resolve("smoke", run="test", methods="lora qlora dora").subject(subject)
+        adapter = found.kind == "adapter"
         facts: dict[str, object] = {
             "subject": subject,
             "profile": "smoke",
@@ -126,17 +138,17 @@ def make_record() -> Callable[..., records.Record]:
             "model_source": "test",
             "model_sha256": "1",
             "data": data.DataFacts(
-                source="test", source_rows=10, source_sha256="2", train=6, eval=4,
+                source="generated", source_rows=10, source_sha256="2", train=6, eval=4,
                 train_sha256="3", eval_sha256="4", unusable=[],
             ),
             "overrides": {},
-            "recipes": {"train": recipe} if subject in ("lora", "qlora") else {},
+            "recipes": {"train": found.method.recipe} if adapter and found.method else {},
             "versions": {"torch": "2.10.0"},
             "hardware": hardware.describe(),
-            "training": make_training() if subject in ("lora", "qlora") else None,
-            "merge": make_merge() if subject in paths.MERGED else None,
+            "training": make_training() if adapter else None,
+            "merge": make_merge(weights=found.weights) if found.weights else None,
             "answers": make_answers([subject != "base", True, False, False]),
         }  # fmt: skip
-        return records.Record.model_validate(facts | changes)
+        return schema.Record.model_validate(facts | changes)
 
     return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:root|home|work|tmp|opt|usr|mnt|data|User
 SECRET = re.compile(r"(?:api_?key|token|secret|password)\s*[=:]\s*['\"][^'\"]{6,}", re.IGNORECASE)
 
 Notebook = dict[str, Any]
+# The calls of the face that end a cell and show a figure.
+FIGURES = r"\.(lengths|curves|against|picture|costs|plans|accuracy)\([^)]*\)\s*$"
 
 
 def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
@@ -52,7 +55,9 @@ def figures_shown(notebook: Notebook) -> list[str]:
     return [
         "a figure is not shown"
         for cell in code_cells(notebook)
-        if "figures.save" in source(cell) and "image/png" not in json.dumps(cell["outputs"])
+        if re.search(FIGURES, source(cell))
+        and "recipe" not in source(cell)
+        and "image/png" not in json.dumps(cell["outputs"])
     ]
 
 
@@ -61,19 +66,75 @@ def parameters(notebook: Notebook) -> list[str]:
     return [] if len(tagged) == 1 else [f"{len(tagged)} cells are tagged parameters, not 1"]
 
 
+MOST_LINES, MEDIAN_LINES = 5, 2
+# What a string in a code cell may be besides a name or a key: a question to a model.
+PROSE = re.compile(r"[A-Za-z]+ [A-Za-z]+")
+
+
+def written_by_hand(notebook: Notebook) -> list[dict[str, Any]]:
+    """Return the code cells besides the `parameters` cell."""
+    return [c for c in code_cells(notebook) if "parameters" not in c["metadata"].get("tags", [])]
+
+
+def short(notebook: Notebook) -> list[str]:
+    lines = [
+        len([line for line in source(cell).splitlines() if line.strip()])
+        for cell in written_by_hand(notebook)
+    ]
+    faults = [f"a code cell of {n} lines, over {MOST_LINES}" for n in lines if n > MOST_LINES]
+    if statistics.median(lines) > MEDIAN_LINES:
+        faults.append(f"code cells of {statistics.median(lines)} lines at the median")
+    return faults
+
+
 def imports(notebook: Notebook) -> list[str]:
-    """Notebooks tell the story with helpers; what is worth testing does not live in them."""
+    """One import line a notebook: the face is all that it knows."""
+    nodes = [
+        node
+        for cell in code_cells(notebook)
+        for node in ast.walk(ast.parse(source(cell)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    lines = [ast.unparse(node) for node in nodes]
+    wanted = ["from helpers import Tutorial"]
+    return [] if lines == wanted else [f"imports {lines}, not {wanted}"]
+
+
+_LOGIC = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try, ast.If, ast.IfExp,
+          ast.With, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred,
+          ast.BoolOp, ast.BinOp)  # fmt: skip
+
+
+def says_what(notebook: Notebook) -> list[str]:
+    """Cells say what is to be done; how it is done, and in which words, the helpers know."""
     faults = []
-    for cell in code_cells(notebook):
-        for node in ast.walk(ast.parse(source(cell))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            faults += [f"imports {n}" for n in names if n.split(".")[0] not in ("helpers", "json")]
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.Try):
+    for cell in written_by_hand(notebook):
+        tree = ast.parse(source(cell))
+        for node in ast.walk(tree):
+            if isinstance(node, _LOGIC):
                 faults.append(f"has logic of its own: {type(node).__name__}")
+            if isinstance(node, ast.JoinedStr):
+                faults.append("has an f-string")
+            if isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name):
+                faults.append("unpacks")
+        questions = {
+            node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "question"
+            and isinstance(node.value, ast.Constant)
+        }
+        faults += [
+            f"has prose: {node.value!r}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value not in questions
+            and PROSE.search(node.value)
+        ]
+        if re.search(r"^\s*#|  #", source(cell), re.MULTILINE):
+            faults.append("has a comment, which no translation reaches")
     return faults
 
 
@@ -100,7 +161,9 @@ def all_faults(file: Path) -> list[str]:
         no_places_or_secrets,
         figures_shown,
         parameters,
+        short,
         imports,
+        says_what,
         story,
     )
     return size(file) + [fault for gate in gates for fault in gate(notebook)]

@@ -21,20 +21,15 @@ import pytest
 from conftest import make_training
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers import (
-    compare,
-    data,
-    factory,
-    files,
-    paths,
-    prediction,
-    process,
-    records,
-    runner,
-    settings,
-)
-from helpers import training as trainings
-from helpers.errors import TutorialError
+from helpers.calls import factory, prediction
+from helpers.calls import notebooks as runner
+from helpers.calls import training as trainings
+from helpers.ground import files, paths
+from helpers.ground.errors import TutorialError
+from helpers.inputs import data, settings
+from helpers.programs import process
+from helpers.records import store as records
+from helpers.results import comparison as compare
 
 
 def mount(*arguments: str) -> None:
@@ -155,7 +150,8 @@ def about(run: paths.RunFolder) -> tuple[Path, Read]:
 
 
 def record(run: paths.RunFolder) -> tuple[Path, Read]:
-    return records.file_of(run, "base"), lambda run: records.read(run, "base")
+    base = settings.resolve("smoke", run=run.name).subject("base")
+    return records.file_of(run, "base"), lambda run: records.read(run, base)
 
 
 def comparison(run: paths.RunFolder) -> tuple[Path, Read]:
@@ -189,7 +185,7 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_one_clears_up(tmp_path:
     code = f"""
 import os, signal
 from pathlib import Path
-from helpers import files
+from helpers.ground import files
 with files.folder_aside(Path({str(folder)!r})) as aside, files.whole_file(Path({str(file)!r})) as f:
     (aside / "half").write_text("half")
     f.write(b'{{"whole": ')
@@ -212,9 +208,9 @@ with files.folder_aside(Path({str(folder)!r})) as aside, files.whole_file(Path({
         (lambda chosen: data.facts_of(chosen.run), "02_data"),
         (lambda chosen: trainings.read("lora", chosen), "03_lora"),
         (lambda chosen: trainings.read("qlora", chosen), "04_qlora"),
-        (lambda chosen: records.read(chosen.run, "lora_merged"), "05_merge"),
+        (lambda chosen: records.read(chosen.run, chosen.subject("lora_merged")), "05_merge"),
         (lambda chosen: prediction.answer("base", chosen), "02_data"),
-        (lambda chosen: compare.compare(chosen.run), "03_lora"),
+        (lambda chosen: compare.compare(chosen), "03_lora"),
     ],
 )
 def test_a_notebook_without_its_predecessor_names_it(
@@ -282,7 +278,9 @@ NOTEBOOKS = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-from helpers import paths, runner, settings
+from helpers.calls import notebooks as runner
+from helpers.ground import paths
+from helpers.inputs import settings
 paths.NOTEBOOKS, paths.NOTEBOOK_NAMES = Path(sys.argv[1]), ("03_lora",)
 try:
     runner.run_notebooks(settings.resolve("smoke", run="test"), {})
@@ -292,7 +290,7 @@ except KeyboardInterrupt:
 TRAINS = """
 import sys
 from pathlib import Path
-from helpers import process
+from helpers.programs import process
 worker = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; "
 worker += "time.sleep(60)'], start_new_session=True); time.sleep(60)"
 process.run([sys.executable, "-c", worker], Path("log"))

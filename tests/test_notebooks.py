@@ -11,7 +11,7 @@ from typing import Any
 import notebook_gates as gates
 import pytest
 
-from helpers import paths
+from helpers.ground import paths
 
 
 def shipped(name: str) -> Path:
@@ -75,11 +75,40 @@ def plant_second_parameters(notebook: dict[str, Any]) -> None:
 
 
 def plant_import(notebook: dict[str, Any]) -> None:
-    gates.code_cells(notebook)[0]["source"] = "import torch"
+    gates.code_cells(notebook)[0]["source"] += "\nimport torch"
 
 
 def plant_logic(notebook: dict[str, Any]) -> None:
-    gates.code_cells(notebook)[0]["source"] = "def f():\n    return 1"
+    gates.code_cells(notebook)[2]["source"] = "def f():\n    return 1"
+
+
+def plant_loop(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "for each in t.methods:\n    each.train()"
+
+
+def plant_unpacking(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "header, rows = t.machine"
+
+
+def plant_f_string(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "t.method(f'{name}')"
+
+
+def plant_prose(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "t.show('The two methods')"
+
+
+def plant_comment(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "t.compare()  # all of them"
+
+
+def plant_long_cell(notebook: dict[str, Any]) -> None:
+    gates.code_cells(notebook)[2]["source"] = "t.compare()\n" * 6
+
+
+def plant_many_lines(notebook: dict[str, Any]) -> None:
+    for cell in gates.written_by_hand(notebook):
+        cell["source"] += "\nt.machine" * (4 - len(gates.source(cell).splitlines()))
 
 
 def plant_bare_opening(notebook: dict[str, Any]) -> None:
@@ -100,8 +129,15 @@ def plant_size(notebook: dict[str, Any]) -> None:
         (plant_path, "absolute path /home/"),
         (plant_key, "secret"),
         (plant_second_parameters, "2 cells are tagged"),
-        (plant_import, "imports torch"),
-        (plant_logic, "logic of its own"),
+        (plant_import, "import torch"),
+        (plant_logic, "logic of its own: FunctionDef"),
+        (plant_loop, "logic of its own: For"),
+        (plant_unpacking, "unpacks"),
+        (plant_f_string, "f-string"),
+        (plant_prose, "prose: 'The two methods'"),
+        (plant_comment, "a comment"),
+        (plant_long_cell, "a code cell of 6 lines"),
+        (plant_many_lines, "at the median"),
         (plant_bare_opening, "You will learn"),
         (plant_size, "bytes"),
     ],

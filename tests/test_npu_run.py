@@ -14,13 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from helpers import compare, npu_smi, paths, records
+from helpers.ground import paths
+from helpers.inputs import methods, subjects
+from helpers.machine import npu_smi
+from helpers.records import store
+from helpers.records.schema import Record, Training
+from helpers.results import comparison as compare
 
 npusim = pytest.importorskip("npusim", reason="tests/npusim is not there")
 REASON = npusim.available()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 RUN = paths.RunFolder("test-npu")
+METHODS = ("lora", "qlora")
 NPU_SMI = Path(__file__).parent / "fixtures" / "npu_smi" / "910b3_24.1_idle.txt"
 # The work is cut down, and nothing else: 2,000 problems would take an hour here.
 OVERRIDES = "max_samples=128 max_new_tokens=8 logging_steps=1 eval_steps=1 learning_rate=1.0e-2"
@@ -30,6 +36,10 @@ LITTLE_MEMORY_MB = "20"
 # Many thin layers: quantising one weight takes temporaries of a hundred times its size.
 WIDE = {"hidden_size": 256, "layers": 16, "heads": 4, "kv_heads": 2, "intermediate_size": 256,
         "vocab_size": 1024}  # fmt: skip
+
+
+def record_of(method: str) -> Record:
+    return store.read(RUN, subjects.of(methods.named(METHODS))[method])
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +92,8 @@ def test_the_records_say_what_the_first_real_run_has_to(
 ) -> None:
     shown = npu_smi.parse(NPU_SMI.read_text("utf-8"))
     assert shown.cards[0].hbm_used_mb
-    for method in ("lora", "qlora"):
-        record = records.read(RUN, method)
+    for method in METHODS:
+        record = record_of(method)
         assert record.versions["CANN"] == "9.1.0"
         assert record.versions["npu-smi"] == shown.version
         assert "driver" in record.versions
@@ -91,17 +101,21 @@ def test_the_records_say_what_the_first_real_run_has_to(
         assert record.hardware.accelerators == [f"Ascend {card.name}" for card in shown.cards]
         assert record.training
         memory = record.training.memory
-        assert memory.measure == "HBM in use on the NPU (npu-smi)"
+        assert memory.measure == "npu_smi"
         assert set(memory.bytes_used) == {shown.cards[0].hbm_used_mb * npu_smi.MEGABYTE}
         assert len(memory.seconds) == len(memory.bytes_used) > 2
-        # torch.npu's own peak, through LLaMA-Factory's RECORD_VRAM; the tiny model rounds to 0
-        assert memory.allocator_peak_bytes is not None
+        # torch.npu's own peaks, of all steps and evaluations
+        peaks = record.training.peaks
+        assert peaks.training
+        assert peaks.evaluation
+        assert peaks.training_longest
+        assert peaks.evaluation_longest
 
 
 def test_the_articles_recipe_ran_as_it_stands(
     finished: subprocess.CompletedProcess[str],
 ) -> None:
-    used = records.read(RUN, "qlora").recipes["train"]
+    used = record_of("qlora").recipes["train"]
     assert (used["per_device_train_batch_size"], used["gradient_accumulation_steps"]) == (2, 8)
     assert (used["cutoff_len"], used["bf16"], used["quantization_bit"]) == (2048, True, 4)
     assert "use_cpu" not in used
@@ -112,7 +126,9 @@ def test_in_little_memory_the_reader_is_told_and_qlora_fits(
 ) -> None:
     """LoRA by `make run`, which it ends; then QLoRA in the same run, as notebook 4 starts it."""
     model = tmp_path / "wide"
-    made = python("-m", "helpers.tiny_model", json.dumps(WIDE), str(model), env=dict(os.environ))
+    made = python(
+        "-m", "helpers.inputs.tiny_model", json.dumps(WIDE), str(model), env=dict(os.environ)
+    )
     assert made.returncode == 0, made.stderr
     run = tmp_path / "runs" / "little"
     env = host | {
@@ -128,7 +144,7 @@ def test_in_little_memory_the_reader_is_told_and_qlora_fits(
     assert lora.returncode == 1
     said = lora.stderr.strip().splitlines()
     assert said[0].startswith("03_lora: The NPU ran out of memory: lower per_device_train_batch")
-    assert "if this was LoRA, train with QLoRA" in said[0]
+    assert "train with a quantised base model, as QLoRA does" in said[0]
     assert said[-1].endswith("lora.log")
     assert "NPU out of memory. Tried to allocate" in (run / "logs" / "lora.log").read_text()
     notebook = json.loads((run / "notebooks" / "03_lora.ipynb").read_text())
@@ -144,13 +160,13 @@ def test_in_little_memory_the_reader_is_told_and_qlora_fits(
     assert (run / "steps" / "base_answers.json").is_file()
     assert not (run / "steps" / "lora.json").exists()
 
-    code = "from helpers import settings, training; training.train('qlora', settings.resolve())"
+    code = "from helpers import Tutorial; Tutorial().train('qlora')"
     qlora = python("-c", code, env=env)
     assert qlora.returncode == 0, qlora.stdout + qlora.stderr
-    trained = records.Training.model_validate_json((run / "qlora" / "training.json").read_text())
+    trained = Training.model_validate_json((run / "qlora" / "training.json").read_text())
     assert trained.optimizer_steps == 1
-    assert trained.memory.allocator_peak_bytes
-    assert trained.memory.allocator_peak_bytes < int(LITTLE_MEMORY_MB) << 20
+    assert trained.peaks.training
+    assert trained.peaks.training < int(LITTLE_MEMORY_MB) << 20
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from helpers import files, paths, recipe, settings
-from helpers.errors import TutorialError
+from helpers.ground import files, paths
+from helpers.ground.errors import TutorialError
+from helpers.inputs import keys, recipes, settings
 
 pytestmark = pytest.mark.usefixtures("runs")
 EXAMPLES = settings_of_hypothesis(
@@ -72,12 +73,12 @@ def test_any_profile(sound: dict[str, Any], odd: dict[Any, Any]) -> None:
         try:
             chosen = settings.resolve("odd")
             assert chosen.profile.name == "odd"
-            assert dict(chosen.table())["profile"] == "odd"
+            assert dict(chosen.table().rows)["profile"] == "odd"
         except TutorialError as error:
             one_line(error)
 
 
-KNOWN = sorted(recipe.known_keys())
+KNOWN = sorted(keys.known())
 WORDS = st.one_of(
     st.text(max_size=20),
     st.builds("{}={}".format, st.sampled_from(KNOWN) | st.text(max_size=8), st.text(max_size=20)),
@@ -94,9 +95,12 @@ def test_any_overrides(words: list[str], runs: Path) -> None:
         chosen = settings.resolve("smoke", run="test", overrides=overrides)
         chosen.model.path.mkdir(parents=True, exist_ok=True)
         (chosen.model.path / "config.json").write_text('{"model_type": "qwen2"}')
-        used = recipe.for_training("lora", chosen)
+        # A quantised method takes all of them, another all but those of the quantisation.
+        used = recipes.for_training("qlora", chosen)
         assert set(overrides) <= set(used)
-        file = recipe.write(used, "train", runs / "recipe.yaml")
+        bare = recipes.for_training("lora", chosen)
+        assert set(overrides) - keys.quantisation() <= set(bare)
+        file = recipes.write(used, "train", runs / "recipe.yaml")
         assert repr(files.read_yaml(file)) == repr(used)
     except TutorialError as error:
         one_line(error)
@@ -104,7 +108,7 @@ def test_any_overrides(words: list[str], runs: Path) -> None:
 
 @EXAMPLES
 @given(
-    name=st.sampled_from(["profile", "model", "run", "data"]),
+    name=st.sampled_from(["profile", "model", "run", "data", "methods"]),
     value=st.text(max_size=40) | st.sampled_from(["x" * 5000, "..", "a\x00b", "~nobody/x", "~"]),
 )
 def test_any_name(name: str, value: str) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helpers import paths
+from helpers.ground import paths
 
 ENGLISH, CHINESE = (
     (paths.ROOT / name).read_text("utf-8") for name in ("README.md", "README_zh.md")

@@ -14,11 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.records import Answers, Training
+from helpers.records.schema import Answers, Training
+from helpers.worker import events
 
 WORK = """
 import sys
-from helpers import data, models, prediction, settings, training
+from helpers.calls import prediction, training
+from helpers.inputs import data, models, settings
 chosen = settings.resolve("smoke", run=sys.argv[1])
 models.obtain(chosen.model, chosen.run.logs / "model.log")
 data.prepare(chosen)
@@ -130,6 +132,11 @@ def test_a_killed_training_ends_as_one_left_alone(
     assert resumed.final_eval_loss == left_alone.final_eval_loss
     assert resumed.adapter_sha256 == left_alone.adapter_sha256
     assert (resumed.resumed_at, left_alone.resumed_at) == ([8], [])
+    assert resumed.frozen_weights == left_alone.frozen_weights
+    # Each optimizer step and each evaluation is told once, whatever was interrupted.
+    told = events.read(run.root / method / events.FILE)
+    assert [e["step"] for e in told if e["event"] == "step"] == list(range(1, 13))
+    assert [e["step"] for e in told if e["event"] == "evaluated"] == [4, 8, 12, 12]
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
@@ -138,6 +145,7 @@ def test_time_and_memory_cover_both_parts(killed: tuple[Run, dict[str, str]], me
     resumed = run.training(method)
     last = json.loads((run.root / method / "all_results.json").read_text())
     # The second part did 4 of 12 steps; loading, the rest of its call, takes seconds.
+    assert resumed.evaluation_seconds < resumed.train_seconds
     assert resumed.train_seconds >= last["train_runtime"]
     assert resumed.call_seconds > resumed.train_seconds + 5
     trace = resumed.memory

@@ -16,11 +16,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helpers import compare, paths, records
+from helpers.ground import paths
+from helpers.inputs import methods, subjects
+from helpers.records import store
+from helpers.results import comparison as compare
+from helpers.results import verdict
 
 RUN = paths.RunFolder("test")
+SUBJECTS = subjects.of(methods.named(("lora", "qlora")))
 SECRETS = {"SWANLAB_API_KEY": "swan-key-0123456789", "MODELSCOPE_API_TOKEN": "ms-token-0123456789"}
-STEPS = ("source", "data", "plan", "base_answers", "lora", "lora_answers", "qlora", "qlora_answers",
+STEPS = ("source", "data", "plan", "base_answers", "lora", "lora_layer", "lora_answers", "qlora",
+         "qlora_block", "qlora_answers",
          "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers",
          "qlora_merged_dequantised", "qlora_merged_dequantised_answers",
          "divergence")  # fmt: skip
@@ -49,7 +55,7 @@ def test_it_ends_with_the_comparison_and_where_all_lies(
     comparison = compare.read(RUN.comparison)
     # The table wraps lines, so the words are looked for one by one.
     words = set(first.stdout.split())
-    assert set(comparison.verdict.split()) <= words
+    assert set(verdict.sentence(comparison).split()) <= words
     assert "exact match" in first.stdout
     for place in ("runs/test/notebooks", "runs/test/figures", "runs/test/comparison.json"):
         assert place in first.stdout
@@ -57,12 +63,13 @@ def test_it_ends_with_the_comparison_and_where_all_lies(
 
 
 def test_every_method_leaves_a_whole_record(first: subprocess.CompletedProcess[str]) -> None:
-    for subject in compare.LABELS:
-        record = records.read(RUN, subject)
+    assert len(SUBJECTS) == 6
+    for subject in SUBJECTS.values():
+        record = store.read(RUN, subject)
         assert record.answers.n == 12
         assert record.versions["llamafactory"] == "0.9.5"
     for method in ("lora", "qlora"):
-        record = records.read(RUN, method)
+        record = store.read(RUN, SUBJECTS[method])
         trained = record.training
         assert trained is not None
         assert trained.optimizer_steps == 12

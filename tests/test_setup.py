@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers import paths
+from helpers.ground import paths
 
 LOCK = paths.ROOT / "requirements.lock"
 NPU_LOCK = paths.ROOT / "requirements-npu.lock"

@@ -1,0 +1,1 @@
+"""One call of llamafactory-cli each: train, predict, merge, serve; and evalscope."""

@@ -1,0 +1,115 @@
+"""One call of llamafactory-cli: its recipe on disk, its log, its progress, its memory.
+
+Steps for which llamafactory-cli has no command are called in the same way.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.calls.progress import Display
+from helpers.ground import paths
+from helpers.ground.errors import TutorialError
+from helpers.ground.words import tr
+from helpers.inputs.recipes import Recipe, write
+from helpers.inputs.settings import Settings
+from helpers.machine.memory import MemoryTrace, Sampler, reader
+from helpers.programs import process
+from helpers.worker import events
+
+CLI = str(Path(sys.executable).with_name("llamafactory-cli"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call left besides its outputs."""
+
+    seconds: float  # wall time
+    memory: MemoryTrace
+    log: Path
+
+
+def words(command: str) -> str:
+    """Return a command of `call` as readers type it in the repository, its recipe left out."""
+    own = command.startswith("helpers.")
+    return f".venv/bin/python -m {command}" if own else f"llamafactory-cli {command}"
+
+
+# What is reckoned with here; the rest of a recipe is LLaMA-Factory's to check.
+_COUNTS = ("max_samples", "per_device_train_batch_size", "gradient_accumulation_steps",
+           "num_train_epochs")  # fmt: skip
+
+
+def _check_counts(recipe: Recipe) -> None:
+    for key in _COUNTS:
+        value = recipe.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+            raise TutorialError(
+                tr("{key}={value!r} must be a number above zero: correct it.", key=key, value=value)
+            )
+
+
+def call(
+    command: str,
+    name: str,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    arguments: Sequence[str] = (),
+    on_tick: Callable[[MemoryTrace], None] | None = None,
+) -> Call:
+    """Run `llamafactory-cli COMMAND` with a recipe and show how it goes on.
+
+    Args:
+        command: train (which predicts as well) or export; or a module of this package, as in
+            "helpers.worker.divergence".
+        name: the step's name; its recipe goes to recipes/NAME.yaml, its log to logs/NAME.log.
+        recipe: complete, as helpers/inputs/recipes.py composes it.
+        settings: the run's settings; the profile decides which device is shown to the process.
+        arguments: key=value words that this call alone takes besides its recipe.
+        on_tick: called with the memory samples, twice a second.
+
+    Raises:
+        TutorialError: the call failed; the sentence gives cause and remedy.
+    """
+    _check_counts(recipe)
+    run = settings.run
+    own = command.startswith("helpers.")
+    program = [sys.executable, "-m", command] if own else [CLI, command]
+    file = write(recipe, words(command), run.recipes / f"{name}.yaml")
+    log = run.logs / f"{name}.log"
+    folder = paths.ROOT / str(recipe.get("output_dir", run.root))
+    device = settings.profile.device
+    env = process.environment(device, run.cache, settings.environment)
+    told = None
+    # A module of ours may take the recipe of an answering, and must leave what that told alone.
+    if not own and (recipe.get("do_train") or recipe.get("do_predict")):
+        told = folder / events.FILE
+        env[events.VARIABLE] = str(told)
+        if not recipe.get("do_train"):  # a training can go on where one was interrupted
+            told.unlink(missing_ok=True)
+    sampler = Sampler(reader(device))
+    batch = int(recipe.get("per_device_train_batch_size", 0))
+    samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
+    display = Display(told, samples_a_step, sampler.trace)
+
+    def tick() -> None:
+        display.tick()
+        if on_tick:
+            on_tick(sampler.trace)
+
+    try:
+        seconds = process.run(
+            [*program, paths.in_recipe(file), *arguments],
+            log,
+            env=env,
+            on_start=sampler.start,
+            on_tick=tick,
+        )
+    finally:
+        memory = sampler.stop()
+        display.close()
+    return Call(seconds, memory, log)

@@ -1,0 +1,174 @@
+"""Merging adapters into full weights, and measuring whether the merged models are what was trained.
+
+The adapter of a quantised method is merged twice: into the original 16-bit weights, as
+llamafactory-cli export does it, and into the 4-bit weights that it was trained beside, expanded to
+16 bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from helpers.calls import factory, prediction, training
+from helpers.ground.errors import TutorialError
+from helpers.ground.files import folder_aside
+from helpers.ground.paths import in_recipe
+from helpers.ground.words import tr
+from helpers.inputs import data, models, recipes
+from helpers.inputs.methods import Method
+from helpers.inputs.settings import Settings
+from helpers.inputs.subjects import Weights
+from helpers.programs import steps
+from helpers.programs.steps import Done
+from helpers.records import schema, store
+from helpers.records.schema import Answers, Divergence, Merge, Record
+from helpers.records.versions import versions
+
+
+def _merged(settings: Settings) -> dict[str, tuple[Method, Weights]]:
+    """Return the run's merged models: whose adapter is in each, and what it is merged into."""
+    found = {}
+    for name, subject in settings.subjects.items():
+        if subject.method and subject.weights:
+            found[name] = (subject.method, subject.weights)
+    return found
+
+
+def agreement(first: Answers, second: Answers) -> tuple[int, int]:
+    """Return on how many problems two subjects give the same answer, and the same text."""
+    pairs = list(zip(first.items, second.items, strict=True))
+    answers = sum(a.given == b.given and bool(a.given or a.text == b.text) for a, b in pairs)
+    return answers, sum(a.text == b.text for a, b in pairs)
+
+
+def merge(subject: str, settings: Settings, say: Callable[[str], None] = print) -> Done:
+    """Merge an adapter, unless it was done from the same inputs.
+
+    Args:
+        subject: the name of one of the run's merged models, which says whose adapter is merged
+            into which weights.
+        settings: the run's settings; the adapter must be there.
+        say: takes the lines that tell what happens.
+
+    Raises:
+        TutorialError: the run has no such merged model, the adapter is missing (with the notebook
+            that makes it), or the call failed.
+    """
+    run = settings.run
+    wanted = settings.subject(subject)
+    if wanted.method is None or wanted.weights is None:
+        names = ", ".join(_merged(settings))
+        raise TutorialError(
+            tr("{name} is no merged model: choose of {names}.", name=subject, names=names)
+        )
+    trained = training.read(wanted.method.name, settings)
+    used = recipes.for_export(subject, settings)
+    folder = run.merged(subject)
+    dequantised = wanted.weights == "dequantised"
+    command = "helpers.worker.dequantised_merge" if dequantised else "export"
+    inputs = {
+        "form": schema.FORM,
+        "recipe": recipes.without_places(used),
+        "model": models.sha256(settings.model.path),
+        "adapter": trained.adapter_sha256,
+        "versions": versions(),
+    }
+
+    def action() -> None:
+        with folder_aside(folder) as aside:
+            factory.call(command, subject, used | {"export_dir": in_recipe(aside)}, settings)
+        recipes.write(used, factory.words(command), run.recipes / f"{subject}.yaml")
+
+    return steps.done_once(run, subject, inputs, [folder], action, say)
+
+
+def diverge(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Divergence]:
+    """Return how far each merged model lies from base + adapter, unmerged, on the held-out set.
+
+    One process does it for all: starting one costs more than the work with a small model.
+
+    Args:
+        settings: the run's settings; all merged models must be there.
+        say: takes the lines that tell what happens.
+
+    Raises:
+        TutorialError: an adapter is missing, or the call failed.
+    """
+    run = settings.run
+    merged = _merged(settings)
+    pairs = {
+        subject: {
+            "reference": recipes.for_prediction(method.name, settings),
+            "other": recipes.for_prediction(subject, settings),
+        }
+        for subject, (method, _) in merged.items()
+    }
+    plan = {"result": in_recipe(run.divergence), "pairs": pairs}
+    inputs: dict[str, Any] = {
+        "form": schema.FORM,
+        "recipes": {
+            subject: {name: recipes.without_places(used) for name, used in pair.items()}
+            for subject, pair in pairs.items()
+        },
+        "models": {subject: models.sha256(run.merged(subject)) for subject in pairs},
+        "model": models.sha256(settings.model.path),
+        "adapters": {
+            method.name: training.read(method.name, settings).adapter_sha256
+            for method, _ in merged.values()
+        },
+        "data": data.facts_of(run).eval_sha256,
+        "device": settings.profile.device,
+        "versions": versions(),
+    }
+
+    def action() -> None:
+        factory.call("helpers.worker.divergence", "divergence", plan, settings)
+
+    steps.done_once(run, "divergence", inputs, [run.divergence], action, say)
+    found = json.loads(run.divergence.read_text("utf-8"))
+    return {subject: Divergence.model_validate(found[subject]) for subject in pairs}
+
+
+def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Record]:
+    """Have every merged model answer, compare it with base + adapter, and write its record.
+
+    Args:
+        settings: the run's settings; the adapters and their answers must be there. A model that is
+            not merged yet is merged first.
+        say: takes the lines that tell what happens.
+
+    Returns:
+        The records of the merged models by subject.
+
+    Raises:
+        TutorialError: an input is missing (with the notebook that makes it), or a call failed.
+    """
+    run = settings.run
+    merged = _merged(settings)
+    before = {
+        method.name: store.read(run, settings.subject(method.name)).answers
+        for method, _ in merged.values()
+    }
+    # Merged a moment ago, most likely: that they are used again is no news.
+    done = {subject: merge(subject, settings, lambda line: None) for subject in merged}
+    divergences = diverge(settings, say)
+    found = {}
+    for subject, (method, weights) in merged.items():
+        after = prediction.answer(subject, settings, say)
+        same_answer, same_text = agreement(before[method.name], after)
+        folder = run.merged(subject)
+        facts = Merge(
+            weights=weights,
+            seconds=done[subject].seconds,
+            bytes_on_disk=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+            model_sha256=models.sha256(folder),
+            same_answer=same_answer,
+            same_text=same_text,
+            n=after.n,
+            divergence=divergences[subject],
+            origin=schema.origin(run.name),
+        )
+        found[subject] = prediction.record(subject, settings, after, facts)
+    return found

@@ -1,0 +1,210 @@
+"""Running the six notebooks headless, in order, with papermill."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from filelock import FileLock, Timeout
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from traitlets import Unicode
+
+from helpers.ground import paths
+from helpers.ground.errors import TutorialError
+from helpers.ground.files import refusals_explained, write_bytes
+from helpers.ground.words import tr
+from helpers.inputs import methods
+from helpers.inputs.settings import Settings
+
+# papermill's own lines, and what a table is in plain text: neither tells a reader anything.
+_NOISE = re.compile(
+    r"(Executing|Ending|Input Notebook|Output Notebook|Working directory|<IPython|<Figure)"
+)
+
+
+class _CellOutput(logging.Handler):
+    """Prints what the cells print, so that a log shows how a long run goes on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip("\n")
+        if text and not _NOISE.match(text):
+            print(text, flush=True)
+
+
+def _stream_cell_output() -> None:
+    logger = logging.getLogger("papermill")
+    logger.handlers = [_CellOutput()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for quiet in ("papermill.translators", "papermill.utils"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+
+
+def _local_kernels(folder: Path) -> type[AsyncKernelManager]:
+    """Return a kernel manager that talks through files in `folder`: nothing listens on a port."""
+
+    class LocalKernelManager(AsyncKernelManager):
+        transport = Unicode("ipc")
+        ip = Unicode(str(folder / "kernel"))
+
+    return LocalKernelManager
+
+
+def _check_methods(settings: Settings) -> None:
+    told = methods.default()
+    asked = [method.name for method in settings.methods]
+    if not set(told) <= set(asked):
+        raise TutorialError(
+            tr(
+                "The notebooks tell of {told}, and METHODS={asked!r} leaves out {missing}: add it, "
+                "or call the steps from a script of your own.",
+                told=", ".join(told),
+                asked=" ".join(asked),
+                missing=", ".join(name for name in told if name not in asked),
+            )
+        )
+
+
+def run_notebooks(
+    settings: Settings, parameters: dict[str, Any], say: Callable[[str], None] = print
+) -> None:
+    """Execute the six notebooks into the run folder; finished steps are re-used.
+
+    Args:
+        settings: the run's settings, resolved from the same parameters.
+        parameters: what goes into each notebook's `parameters` cell.
+        say: takes one line a notebook.
+
+    Raises:
+        TutorialError: METHODS leaves out one that notebooks 3 and 4 tell of, a notebook failed, or
+            the folder is in use by another run.
+    """
+    _check_methods(settings)
+    run = settings.run
+    with refusals_explained(run.root):
+        run.notebooks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TutorialError(
+            tr(
+                "Another run is working in {folder}: wait for it to end, or choose another "
+                "RUN=name.",
+                folder=paths.shown(run.root),
+            )
+        ) from error
+    _stream_cell_output()
+    os.environ["TUTORIAL_HEADLESS"] = "1"
+    with lock, tempfile.TemporaryDirectory() as sockets:
+        kernels = _local_kernels(Path(sockets))
+        for name in paths.NOTEBOOK_NAMES:
+            start = time.monotonic()
+            say(f"== {name}")
+            _execute(name, run, parameters, kernels)
+            seconds = f"{time.monotonic() - start:.0f}"
+            say(tr("== {notebook} done in {seconds} s", notebook=name, seconds=seconds))
+
+
+def _execute(
+    name: str,
+    run: paths.RunFolder,
+    parameters: dict[str, Any],
+    kernels: type[AsyncKernelManager],
+) -> None:
+    executed = run.notebooks / f"{name}.ipynb"
+    try:
+        with refusals_explained(executed):
+            papermill.execute_notebook(
+                paths.NOTEBOOKS / f"{name}.ipynb",
+                executed,
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=paths.NOTEBOOKS,
+                progress_bar=False,
+                log_output=True,
+                kernel_manager_class=kernels,
+            )
+    except PapermillExecutionError as error:
+        if error.ename == "TutorialError":
+            raise TutorialError(f"{name}: {error.evalue}") from error
+        raise TutorialError(
+            tr(
+                "The notebook {notebook} stopped with {error} ({reason}): its executed copy {file} "
+                "shows where.",
+                notebook=name,
+                error=error.ename,
+                reason=error.evalue.partition("\n")[0],
+                file=paths.shown(executed),
+            )
+        ) from error
+    except DeadKernelError as error:
+        # papermill calls the cell in which the kernel died completed.
+        notebook = nbformat.read(executed, as_version=4)
+        notebook.metadata.setdefault("papermill", {})["exception"] = True
+        write_bytes(executed, nbformat.writes(notebook).encode())
+        raise TutorialError(
+            tr(
+                "The kernel of the notebook {notebook} was killed, most often because the machine "
+                "ran out of memory: close other programs, and run this again; it goes on where it "
+                "was.",
+                notebook=name,
+            )
+        ) from error
+
+
+def publish(run: paths.RunFolder) -> list[Path]:
+    """Take over a run's executed notebooks into notebooks/, and return the files.
+
+    papermill's own metadata (times and absolute paths) are left out.
+
+    Raises:
+        TutorialError: a notebook was not executed, or ran with parameters of its own: what is
+            committed must be what a plain `make run` gives.
+    """
+    published = []
+    for name in paths.NOTEBOOK_NAMES:
+        executed = run.notebooks / f"{name}.ipynb"
+        shown = paths.shown(executed)
+        if not executed.is_file():
+            raise TutorialError(tr("{file} is missing: run 'make run' first.", file=shown))
+        try:
+            notebook = nbformat.read(executed, as_version=4)
+        except nbformat.reader.NotJSONError as error:
+            raise TutorialError(
+                tr("{file} was not written to its end: run 'make run' again.", file=shown)
+            ) from error
+        if notebook.metadata.get("papermill", {}).get("exception") or any(
+            cell.metadata.get("papermill", {}).get("status", "completed") != "completed"
+            or (cell.cell_type == "code" and not cell.execution_count)
+            for cell in notebook.cells
+        ):
+            raise TutorialError(
+                tr("{file} was not executed to its end: run 'make run' again.", file=shown)
+            )
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                raise TutorialError(
+                    tr(
+                        "{file} ran with parameters of its own: run a plain 'make run' and take "
+                        "over that.",
+                        file=shown,
+                    )
+                )
+            for key in ("papermill", "execution"):
+                cell.metadata.pop(key, None)
+        target = paths.NOTEBOOKS / executed.name
+        write_bytes(target, (nbformat.writes(notebook) + "\n").encode())
+        published.append(target)
+    return published

@@ -1,0 +1,176 @@
+"""What the last notebooks show: merged models, the comparison, a second judge.
+
+Facts that show themselves, as in views.py; no figure is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from helpers.ground import paths
+from helpers.ground.shown import Dialogue, Picture, Sentence, Shown, Table, View, facts
+from helpers.ground.words import tr
+from helpers.inputs.settings import Settings
+from helpers.inputs.subjects import Subject
+
+if TYPE_CHECKING:
+    from helpers.records.schema import Record, Score
+    from helpers.results.checks import Conclusion
+    from helpers.results.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class MergedView(View):
+    """The merged models of one method, in their folders."""
+
+    subjects: Sequence[Subject]
+    settings: Settings
+
+    def shown(self) -> Shown:
+        from helpers.results import tables
+
+        return tables.merged_folders(self.subjects, self.settings.run)
+
+
+@dataclass(frozen=True)
+class MergesView(View):
+    """All merged models, measured against base + adapter."""
+
+    records: Mapping[str, Record]
+    settings: Settings
+
+    def shown(self) -> Shown:
+        from helpers.results import tables
+
+        return tables.merges(self.records, self.settings)
+
+    def picture(self) -> Picture:
+        """Draw how far each merged model lies from base + adapter."""
+        from helpers.results import figures
+
+        merges = {name: record.merge for name, record in self.records.items() if record.merge}
+        return figures.merge_bars(merges, self.settings, "merges")
+
+    def check(self) -> Conclusion:
+        """Show the checks of the merged models.
+
+        Raises:
+            TutorialError: one does not hold.
+        """
+        from helpers.results import checks
+
+        return checks.conclude(checks.of_merges(self.records, self.settings))
+
+
+@dataclass(frozen=True)
+class ComparisonView(View):
+    """The comparison: everything in it is drawn from comparison.json alone."""
+
+    facts: Comparison
+    settings: Settings
+
+    def shown(self) -> Shown:
+        from helpers.results import comparison_tables
+
+        return comparison_tables.comparison(self.facts)
+
+    def conditions(self) -> Table:
+        """Return what was compared under which conditions."""
+        from helpers.results import comparison_tables
+
+        return comparison_tables.conditions(self.facts)
+
+    def curves(self) -> Picture:
+        """Draw losses and memory of all methods."""
+        from helpers.results import figures
+
+        return figures.comparison_curves(self.facts, self.settings.run)
+
+    def costs(self) -> Picture:
+        """Draw what each method cost."""
+        from helpers.results import figures
+
+        return figures.cost_bars(self.facts, self.settings.run)
+
+    def plans(self) -> Picture:
+        """Draw this run's planned peaks, and the article's recipes' on an Ascend card."""
+        from helpers.planning import planner
+        from helpers.results import figures
+
+        log = self.settings.run.logs / "article_plans.log"
+        return figures.all_plans(
+            planner.for_run(self.settings, lambda line: None),
+            planner.article_plans(log),
+            self.settings,
+        )
+
+    def accuracy(self) -> Picture:
+        """Draw the share of held-out problems that each subject answered."""
+        from helpers.results import figures
+
+        return figures.accuracy_bars(self.facts, self.settings.run)
+
+    def pairs(self) -> Shown:
+        """Return how the methods did on the same problems."""
+        from helpers.results import comparison_tables
+
+        return comparison_tables.pairs(self.facts)
+
+    @property
+    def verdict(self) -> Sentence:
+        """Which method to use here, from the figures alone."""
+        from helpers.results import verdict
+
+        return Sentence(verdict.sentence(self.facts), self.facts.origin.note())
+
+    def seeds(self) -> Table:
+        """Return the results of all seeds."""
+        from helpers.results import tables
+
+        return tables.seeds(self.facts.seeds, self.facts.subjects)
+
+    def examples(self) -> Dialogue:
+        """Return a few held-out problems with what each subject wrote."""
+        from helpers.results import tables
+
+        return tables.examples(self.facts.examples, self.facts)
+
+    def places(self) -> Table:
+        """Return where the results lie."""
+        run = self.settings.run
+        rows = {
+            tr("executed notebooks"): paths.shown(run.notebooks),
+            tr("figures"): paths.shown(run.figures),
+            tr("comparison"): paths.shown(run.comparison),
+        }
+        return facts(rows, [tr("what"), tr("where")])
+
+    def check(self) -> Conclusion:
+        """Show the checks of the comparison.
+
+        Raises:
+            TutorialError: one does not hold.
+        """
+        from helpers.results import checks
+
+        return checks.conclude(checks.of_comparison(self.facts))
+
+
+@dataclass(frozen=True)
+class Judged(View):
+    """What evalscope has found so far."""
+
+    scores: Sequence[Score]
+    settings: Settings
+
+    def shown(self) -> Shown:
+        from helpers.results import tables
+
+        return tables.scores(self.scores, self.settings.subjects)
+
+    @property
+    def folder(self) -> str:
+        """Where evalscope's reports lie, as readers type it."""
+        return paths.shown(self.settings.run.root / "evalscope")

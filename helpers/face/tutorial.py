@@ -1,0 +1,294 @@
+"""The one class that notebooks, commands and readers' scripts use.
+
+It binds the settings of a run and delegates. Verbs (`train`, `answer`, `compare`) do a step, or
+re-use it where nothing it depends on has changed; nouns (`training`, `answers`, `recipe`) only
+read. Everything returned holds its facts and shows itself. What a step needs is loaded with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from helpers.face.method import MethodFace, SubjectFace
+from helpers.face.outcomes import ComparisonView, Judged, MergesView
+from helpers.face.views import Findings, MachineView, ModelView, PlansView, Problems
+from helpers.ground.shown import Code, Dialogue, Several, Shown, View
+from helpers.inputs.settings import AUTO, Settings, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from helpers.results.checks import Conclusion
+
+
+class Tutorial(View):
+    """One run: a model, its data, and the methods that are compared on them.
+
+    Args:
+        profile: smoke, cpu, cuda, npu, or "auto": what the hardware calls for.
+        model: a name of configs/models.yaml, a ModelScope id, a folder, or "auto": the profile's.
+        run: the name of the folder under runs/, or "auto": the profile's name.
+        data: math10k, generated, the path of a parquet file, or "auto": the profile's.
+        overrides: recipe keys to set for every training, as LLaMA-Factory spells them.
+        tuned: yes, no, or "auto": what the profile does by default.
+        seeds: how often each method is trained, with another seed each time; "auto": once.
+        methods: names of recipes in configs/, in one string or a list; "auto": those of
+            configs/tutorial.yaml.
+        say: takes the lines that tell what happens.
+
+    Raises:
+        TutorialError: a setting that cannot be; the sentence says what would be right.
+    """
+
+    def __init__(
+        self,
+        profile: str = AUTO,
+        model: str = AUTO,
+        run: str = AUTO,
+        data: str = AUTO,
+        overrides: Mapping[str, Any] | None = None,
+        tuned: str = AUTO,
+        seeds: str | int = AUTO,
+        methods: str | Sequence[str] = AUTO,
+        *,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.settings: Settings = resolve(
+            profile, model, run, data, overrides, tuned, seeds, methods
+        )
+        self.say = say
+
+    def shown(self) -> Shown:
+        return self.settings.table()
+
+    # ---- the machine, the model, the data -------------------------------------------------------
+
+    @property
+    def machine(self) -> MachineView:
+        """What this machine is, as the operating system and the drivers tell."""
+        from helpers.machine import hardware
+
+        return MachineView(hardware.describe())
+
+    def examine(self) -> Findings:
+        """Check whether this machine is fit for the run (5 to 15 s: it imports torch elsewhere)."""
+        from helpers.doctor import examination
+
+        return Findings(examination.examine(self.settings))
+
+    def obtain(self) -> ModelView:
+        """Bring the base model to this machine, unless it is here.
+
+        Raises:
+            TutorialError: no network, a wrong hash, a full disk, or a folder that is no model.
+        """
+        from helpers.inputs import models
+
+        log = self.settings.run.logs / "model.log"
+        return ModelView(self.settings.model, models.obtain(self.settings.model, log))
+
+    def prepare(self) -> Problems:
+        """Make the training and the held-out problems, unless they are there.
+
+        Raises:
+            TutorialError: the source is missing, damaged, too short, or has too many bad rows.
+        """
+        from helpers.inputs import data
+
+        return Problems(data.prepare(self.settings, self.say), self.settings)
+
+    # ---- what is compared -----------------------------------------------------------------------
+
+    @property
+    def base(self) -> SubjectFace:
+        """The base model."""
+        from helpers.inputs.subjects import BASE
+
+        return SubjectFace(self, self.settings.subject(BASE))
+
+    def method(self, name: str) -> MethodFace:
+        """Return one of the run's methods.
+
+        Raises:
+            TutorialError: the run does not compare it.
+        """
+        self.settings.method(name)
+        return MethodFace(self, self.settings.subject(name))
+
+    def subject(self, name: str) -> SubjectFace:
+        """Return the base model, a method, or a merged model of the run.
+
+        Raises:
+            TutorialError: the run has nothing of that name.
+        """
+        found = self.settings.subject(name)
+        kind = MethodFace if found.kind == "adapter" else SubjectFace
+        return kind(self, found)
+
+    @property
+    def methods(self) -> list[MethodFace]:
+        """All methods of the run, in order."""
+        return [self.method(method.name) for method in self.settings.methods]
+
+    def plan(self, method: str, card_gib: float | None = None) -> Shown:
+        """Plan a method's training: `method(...).plan()`."""
+        return self.method(method).plan(card_gib)
+
+    def plans(self, card_gib: float | None = None) -> PlansView:
+        """Plan every method's training before there is a model, data, or a card.
+
+        Args:
+            card_gib: the memory of the card in GiB; None: of the card that is here, and without
+                one the tutorial's 64 GB card.
+
+        Raises:
+            TutorialError: nothing says how large the card is, or nothing is known of the model.
+        """
+        from helpers.planning import planner
+
+        room = planner.capacity(self.settings.profile.device, card_gib)
+        return PlansView(planner.beforehand(self.settings, room), room, self.settings)
+
+    def train(self, method: str) -> Shown:
+        """Train with a method: `method(...).train()`."""
+        return self.method(method).train()
+
+    def answer(self, subject: str) -> Shown:
+        """Have a subject answer the held-out problems: `subject(...).answer()`."""
+        return self.subject(subject).answer()
+
+    def further(self) -> Shown:
+        """Train, and ask, each method that METHODS names beyond those the notebooks tell of.
+
+        Returns:
+            What each came to; nothing where there is none.
+        """
+        from helpers.inputs import methods
+
+        told = methods.default()
+        rest = [method for method in self.methods if method.name not in told]
+        return Several([part for method in rest for part in method.whole()])
+
+    # ---- merging, talking -----------------------------------------------------------------------
+
+    def verify_merges(self) -> MergesView:
+        """Have every merged model answer, and measure how far it lies from base + adapter.
+
+        What is not merged yet is merged first.
+
+        Raises:
+            TutorialError: an adapter or its answers are missing, or a call failed.
+        """
+        from helpers.calls import merging
+
+        return MergesView(merging.measure(self.settings, self.say), self.settings)
+
+    def chat(self, question: str, *subjects: str) -> Dialogue:
+        """Put a question to some subjects, one after the other, each served while it is asked.
+
+        Args:
+            question: what to ask; what was asked before is not asked twice.
+            subjects: base, a method, a merged model, ...
+        """
+        from helpers.calls import serving
+        from helpers.results import tables
+
+        said = {
+            self.settings.subject(name).label: serving.chat(
+                name, [question], self.settings, self.say
+            )
+            for name in subjects
+        }
+        return tables.chat(said)
+
+    def commands(self) -> Code:
+        """Return the commands that open a chat with this run's models, on this machine only."""
+        from helpers.calls import serving
+
+        return Code(serving.commands(self.settings), "bash")
+
+    @property
+    def dashboard(self) -> Code:
+        """The command that opens SwanLab's dashboard over this run, on this machine only."""
+        from helpers.calls import serving
+
+        return Code(serving.dashboard_command(self.settings), "bash")
+
+    # ---- the comparison -------------------------------------------------------------------------
+
+    def compare(self) -> ComparisonView:
+        """Compare all that the run has measured, and write comparison.json.
+
+        Raises:
+            TutorialError: a record is missing, or they differ in more than the method.
+        """
+        from helpers.calls import repeats
+        from helpers.results import comparison
+
+        comparison.compare(self.settings, repeats.read(self.settings))
+        return self.comparison
+
+    @property
+    def comparison(self) -> ComparisonView:
+        """The comparison that the run has written.
+
+        Raises:
+            TutorialError: there is none yet.
+        """
+        from helpers.results import comparison
+
+        return ComparisonView(comparison.read(self.settings.run.comparison), self.settings)
+
+    def judge(
+        self,
+        ask: bool = True,
+        subjects: Sequence[str] = (),
+        benchmark: str = AUTO,
+        limit: int = 20,
+    ) -> Judged:
+        """Have evalscope, a second judge, put problems to some of the run's models.
+
+        Args:
+            ask: False only shows what it has found so far.
+            subjects: which models; none: the base model and the first method.
+            benchmark: gsm8k, held_out, or auto.
+            limit: how many problems.
+        """
+        from helpers.calls import evalscope
+
+        asked = subjects or ("base", self.settings.methods[0].name)
+        if ask:
+            evalscope.evaluate(asked, self.settings, benchmark, limit, self.say)
+        return Judged(evalscope.read(self.settings), self.settings)
+
+    def conclude(self, *results: Findings | ModelView) -> Conclusion:
+        """Show the checks of several results as one list.
+
+        Raises:
+            TutorialError: one of them does not hold.
+        """
+        from helpers.results import checks
+
+        return checks.conclude(check for result in results for check in result.checks())
+
+    # ---- the notebooks --------------------------------------------------------------------------
+
+    def run_notebooks(self, parameters: Mapping[str, Any]) -> None:
+        """Execute the six notebooks headless, into the run folder.
+
+        Args:
+            parameters: what goes into each notebook's `parameters` cell.
+
+        Raises:
+            TutorialError: a notebook failed, or another run is at work in the folder.
+        """
+        from helpers.calls import notebooks
+
+        notebooks.run_notebooks(self.settings, dict(parameters), self.say)
+
+    def publish(self) -> list[Path]:
+        """Take over the executed notebooks of the run into notebooks/, outputs and all."""
+        from helpers.calls import notebooks
+
+        return notebooks.publish(self.settings.run)

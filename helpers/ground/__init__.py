@@ -1,0 +1,1 @@
+"""What everything stands on: places, the one error, whole files, words, what shows itself."""

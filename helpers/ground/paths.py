@@ -1,0 +1,137 @@
+"""Where everything lies. No other module spells a folder's name."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.ground.errors import TutorialError
+from helpers.ground.words import tr
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+PROFILES = CONFIGS / "profiles"
+NOTEBOOKS = ROOT / "notebooks"
+# Both can lie on another disk (AutoDL's data disk, say): they are what takes room.
+RUNS = Path(os.environ.get("TUTORIAL_RUNS") or ROOT / "runs").resolve()
+MODELS = Path(os.environ.get("TUTORIAL_MODELS") or ROOT / "models").resolve()
+
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
+NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_compare")
+
+
+def shown(path: Path) -> str:
+    """Return `path` as readers see it: relative to the repository where it lies inside."""
+    path = path.resolve()
+    for base, prefix in ((ROOT, ""), (RUNS, "runs/"), (MODELS, "models/")):
+        if path.is_relative_to(base):
+            return prefix + path.relative_to(base).as_posix()
+    return str(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder `runs/NAME` of one run, and what lies where in it."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise TutorialError(
+                tr(
+                    "RUN={name!r} cannot name a folder: use at most 100 letters, digits, '.', '_' "
+                    "and '-'.",
+                    name=self.name[:120],
+                )
+            )
+
+    @property
+    def root(self) -> Path:
+        return RUNS / self.name
+
+    @property
+    def data(self) -> Path:
+        """LLaMA-Factory's `dataset_dir`: the two sets and `dataset_info.json`."""
+        return self.root / "data"
+
+    @property
+    def results(self) -> Path:
+        """One record a subject: the base model, each adapter, each merged model."""
+        return self.root / "results"
+
+    @property
+    def recipes(self) -> Path:
+        """What each call of llamafactory-cli really used, one YAML each."""
+        return self.root / "recipes"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def notebooks(self) -> Path:
+        """The executed notebooks of a headless run."""
+        return self.root / "notebooks"
+
+    @property
+    def steps(self) -> Path:
+        """Markers of finished steps (helpers/programs/steps.py)."""
+        return self.root / "steps"
+
+    @property
+    def swanlab(self) -> Path:
+        return self.root / "swanlab"
+
+    @property
+    def cache(self) -> Path:
+        """What Hugging Face's libraries cache, kept off the system disk."""
+        return self.root / "cache"
+
+    @property
+    def comparison(self) -> Path:
+        return self.root / "comparison.json"
+
+    def adapter(self, method: str) -> Path:
+        return self.root / method
+
+    def merged(self, subject: str) -> Path:
+        """A merged model, by its subject's name (helpers/inputs/subjects.py)."""
+        return self.root / subject
+
+    @property
+    def divergence(self) -> Path:
+        """How far each merged model lies from base + adapter."""
+        return self.root / "divergence.json"
+
+    def answers(self, subject: str) -> Path:
+        """LLaMA-Factory's predict output for one subject, by its name."""
+        return self.root / "answers" / subject
+
+
+def in_recipe(path: Path) -> str:
+    """Return `path` as a recipe spells it: relative to the repository, where commands start."""
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def as_typed(text: str) -> Path:
+    """Return the path that a reader typed: relative to the repository, "~" understood.
+
+    Raises:
+        TutorialError: it cannot be a path.
+    """
+    try:
+        path = (ROOT / Path(text).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a null byte
+        raise TutorialError(
+            tr("{text!r} cannot be the path of a file or folder.", text=text[:60])
+        ) from error
+    return path

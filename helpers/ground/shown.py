@@ -1,0 +1,244 @@
+"""What shows itself: a table, a sentence, code, a picture; in a notebook, a terminal and a log.
+
+Whatever a table or a sentence holds is text, wherever it comes from: it is escaped here, once, so
+that a problem which holds `<script>` or a Markdown link shows as what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|$~!])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_WIDEST = 60  # characters of a column in a log
+
+
+def escaped(text: object) -> str:
+    """Return text in which Markdown and HTML find nothing to mark up, on one line."""
+    line = " ".join(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text)).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\1", line)
+
+
+def _as_line(text: object) -> str:
+    return " ".join(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text)).split())
+
+
+class Shown(ABC):
+    """A result that shows itself."""
+
+    @abstractmethod
+    def markdown(self) -> str:
+        """Return it for a notebook, as Markdown."""
+
+    @abstractmethod
+    def plain(self) -> str:
+        """Return it for a log, as plain lines."""
+
+    def print(self, console: Console) -> None:
+        """Print it to a terminal (rich)."""
+        console.print(self.plain(), markup=False, highlight=False)
+
+    def __str__(self) -> str:
+        return self.plain()
+
+    # Jupyter's display protocol; a log gets the plain lines.
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/markdown": self.markdown(), "text/plain": self.plain()}
+
+
+class View(Shown):
+    """A result that holds its facts, and shows them as something else that shows itself."""
+
+    @abstractmethod
+    def shown(self) -> Shown:
+        """Return what this shows itself as."""
+
+    def markdown(self) -> str:
+        return self.shown().markdown()
+
+    def plain(self) -> str:
+        return self.shown().plain()
+
+    def print(self, console: Console) -> None:
+        self.shown().print(console)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return self.shown()._repr_mimebundle_(include, exclude)
+
+
+@dataclass(frozen=True)
+class Table(Shown):
+    """Rows under a header.
+
+    Args:
+        header: one name a column.
+        rows: as many cells each, shown as text.
+        title: what it is, for terminals and logs; notebooks say it around the table.
+        note: a line below it: where and when it was measured.
+        heads: the first column names its row, and is shown so.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+    note: str = ""
+    heads: bool = False
+
+    def markdown(self) -> str:
+        lines = [[escaped(name) or " " for name in self.header], ["---"] * len(self.header)]
+        for row in self.rows:
+            cells = [escaped(cell) for cell in row]
+            if self.heads:
+                cells[0] = f"**{cells[0]}**"
+            lines.append(cells)
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{table}\n\n*{escaped(self.note)}*" if self.note else table
+
+    def plain(self) -> str:
+        lines = [[_as_line(cell) for cell in row] for row in (self.header, *self.rows)]
+        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*lines, strict=True)]
+        text = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
+        return "\n".join(filter(None, [_as_line(self.title), *text, _as_line(self.note)]))
+
+    def print(self, console: Console) -> None:
+        from rich.table import Table as RichTable
+        from rich.text import Text as RichText
+
+        table = RichTable(
+            title=RichText(self.title) if self.title else None,
+            title_justify="left",
+            caption=RichText(self.note) if self.note else None,
+            caption_justify="left",
+        )
+        for name in self.header:
+            table.add_column(RichText(name))
+        for row in self.rows:
+            table.add_row(*(RichText(_as_line(cell)) for cell in row))
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class Sentence(Shown):
+    """A sentence that stands out, and a note below it."""
+
+    text: str
+    note: str = ""
+
+    def markdown(self) -> str:
+        return f"> **{escaped(self.text)}**" + (
+            f"\n>\n> *{escaped(self.note)}*" if self.note else ""
+        )
+
+    def plain(self) -> str:
+        return "\n".join(filter(None, [_as_line(self.text), _as_line(self.note)]))
+
+
+@dataclass(frozen=True)
+class Code(Shown):
+    """Text that is read as it stands: a file, a command."""
+
+    text: str
+    language: str = ""
+
+    def markdown(self) -> str:
+        ticks = max((len(run) for run in re.findall(r"`{3,}", self.text)), default=2) + 1
+        fence = "`" * ticks
+        return f"{fence}{self.language}\n{self.text.rstrip()}\n{fence}"
+
+    def plain(self) -> str:
+        return self.text.rstrip()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One question or problem, and what several answered: (mark, who, text)."""
+
+    heading: str
+    answers: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Dialogue(Shown):
+    """Problems with what was answered to each."""
+
+    entries: Sequence[Entry]
+    note: str = ""
+
+    def markdown(self) -> str:
+        parts = []
+        for entry in self.entries:
+            parts.append(f"**{escaped(entry.heading)}**\n")
+            parts += [
+                f"- {mark + ' ' if mark else ''}*{escaped(who)}*: {escaped(text)}"
+                for mark, who, text in entry.answers
+            ]
+            parts.append("")
+        return "\n".join([*parts, *([f"*{escaped(self.note)}*"] if self.note else [])])
+
+    def plain(self) -> str:
+        parts = []
+        for entry in self.entries:
+            parts.append(_as_line(entry.heading))
+            parts += [
+                f"  {_as_line(f'{mark} {who}')}: {_as_line(text)}"
+                for mark, who, text in entry.answers
+            ]
+        return "\n".join([*parts, *filter(None, [_as_line(self.note)])])
+
+
+@dataclass(frozen=True)
+class Picture(Shown):
+    """A figure, kept in the run folder.
+
+    Args:
+        png: its bytes.
+        alt: what it shows, in one line.
+        file: where it was kept.
+    """
+
+    png: bytes
+    alt: str
+    file: Path
+
+    def markdown(self) -> str:
+        return f"![{escaped(self.alt)}]({self.file.name})"
+
+    def plain(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+@dataclass(frozen=True)
+class Several(Shown):
+    """Things that are shown one after the other; pictures by their name."""
+
+    parts: Sequence[Shown]
+
+    def markdown(self) -> str:
+        return "\n\n".join(part.markdown() for part in self.parts)
+
+    def plain(self) -> str:
+        return "\n\n".join(part.plain() for part in self.parts)
+
+    def print(self, console: Console) -> None:
+        for part in self.parts:
+            part.print(console)
+
+
+def facts(rows: Mapping[str, object], header: Sequence[str], note: str = "") -> Table:
+    """Return named facts as a table of two columns."""
+    return Table(header, [(name, value) for name, value in rows.items()], note=note)

@@ -1,0 +1,1 @@
+"""What this machine is: its cards, npu-smi, CANN, and the memory in use."""

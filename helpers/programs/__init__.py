@@ -1,0 +1,1 @@
+"""Other programs: started, guarded, logged, explained when they fail, and done once."""

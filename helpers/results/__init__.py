@@ -1,0 +1,1 @@
+"""What the records say: comparison, tests, verdict, checks, tables, figures."""

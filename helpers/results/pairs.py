@@ -1,0 +1,66 @@
+"""Two who answered the same problems: who solved which, and what each wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+
+from helpers.records.schema import Answers
+from helpers.results import chance
+from helpers.results.schema import Example, Paired
+
+
+def paired_counts(first: Answers, second: Answers) -> tuple[int, int, int, int]:
+    """Return how many problems both solved, only the first, only the second, and neither.
+
+    Raises:
+        ValueError: the two did not answer the same problems.
+    """
+    if [item.problem for item in first.items] != [item.problem for item in second.items]:
+        raise ValueError("the two did not answer the same problems")
+    pairs = [(a.correct, b.correct) for a, b in zip(first.items, second.items, strict=True)]
+    outcomes = ((True, True), (True, False), (False, True), (False, False))
+    both, only_first, only_second, neither = (pairs.count(outcome) for outcome in outcomes)
+    return both, only_first, only_second, neither
+
+
+def against(first: Answers, others: Mapping[str, Answers]) -> dict[str, Paired]:
+    """Return how each of several did on the same problems as the first, by their names.
+
+    Raises:
+        ValueError: one did not answer the same problems.
+    """
+    counts = {name: paired_counts(first, other) for name, other in others.items()}
+    p = {name: chance.sign_test(c[1], c[2]) for name, c in counts.items()}
+    adjusted = dict(zip(p, chance.holm(list(p.values())), strict=True))
+    return {
+        name: Paired(
+            both=both,
+            only_first=only_first,
+            only_other=only_other,
+            neither=neither,
+            p=round(p[name], 4),
+            p_adjusted=round(adjusted[name], 4),
+        )
+        for name, (both, only_first, only_other, neither) in counts.items()
+    }
+
+
+def examples(answers: Mapping[str, Answers], count: int) -> list[Example]:
+    """Return the first problems with what each wrote.
+
+    Args:
+        answers: by name; all to the same problems, from the first on.
+        count: how many problems, at most: those that all answered.
+    """
+    together = zip(*(each.items for each in answers.values()), strict=False)
+    return [
+        Example(
+            problem=items[0].problem,
+            expected=items[0].expected,
+            answers={
+                name: (item.text, item.correct) for name, item in zip(answers, items, strict=True)
+            },
+        )
+        for items in islice(together, count)
+    ]

@@ -1,0 +1,1 @@
+"""What runs inside a process that LLaMA-Factory or bitsandbytes owns."""

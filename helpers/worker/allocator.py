@@ -1,0 +1,81 @@
+"""The most bytes that tensors took at one moment, as the allocator counts them.
+
+A device's allocator keeps that count itself. On a CPU nobody does: there it is added up from the
+allocator's events, which torch.profiler records, and what was allocated before is counted from the
+tensors themselves; it is taken to stay, for torch tells of no deallocation of it. Loads torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+
+def tensors_of(model: torch.nn.Module, optimizer: Any = None) -> Iterator[torch.Tensor]:
+    """Yield everything that lives from step to step.
+
+    Args:
+        model: with its 4-bit weights' scales and code tables.
+        optimizer: torch's, or what accelerate wraps it in.
+    """
+    for parameter in model.parameters():
+        yield parameter
+        if parameter.grad is not None:
+            yield parameter.grad
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            yield from (state.absmax, state.code)
+            if state.nested:
+                yield state.offset
+            state = state.state2
+    yield from model.buffers()
+    for state in optimizer.state.values() if optimizer is not None else ():
+        yield from (value for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """Return the bytes of the tensors' storages, each counted once."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+class Meter:
+    """The peak between `begin` and `end`, in bytes.
+
+    Args:
+        device: the type of torch's device: cpu, cuda or npu.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.costly = device == "cpu"  # a few steps are measured, and not all
+        self.running = False
+        self._memory = None if self.costly else torch.get_device_module(device)
+
+    def begin(self, model: torch.nn.Module, optimizer: Any = None) -> None:
+        """Begin to measure; `model` and `optimizer` are what is in memory already."""
+        self.running = True
+        if self._memory:
+            self._memory.reset_peak_memory_stats()
+            return
+        self._before = bytes_of(tensors_of(model, optimizer))
+        # What torch.profiler.profile wraps, without its schedules and its parsing of every event.
+        self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
+        self._profile.__enter__()
+
+    def end(self) -> int:
+        """End measuring, and return the most bytes since `begin`."""
+        self.running = False
+        if self._memory:
+            return int(self._memory.max_memory_allocated())
+        self._profile.__exit__(None, None, None)
+        recorded: Any = self._profile.kineto_results
+        events = recorded.events()
+        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        del self._profile
+        now = peak = self._before
+        for _, change in changes:
+            now += change
+            peak = max(peak, now)
+        return peak

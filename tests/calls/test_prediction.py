@@ -1,0 +1,145 @@
+"""Answering and merging, whatever the methods are called: which steps depend on what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_training
+
+from helpers.calls import factory, merging, prediction
+from helpers.ground import paths
+from helpers.ground.errors import TutorialError
+from helpers.ground.files import write_json
+from helpers.inputs import data, recipes, settings
+from helpers.machine.memory import MemoryTrace
+from helpers.records import schema, store
+
+DIVERGENCE = {"kl": 0.001, "same_token": 0.99, "tokens": 7}
+
+
+@pytest.fixture
+def chosen(runs: Path) -> settings.Settings:
+    """A run of three methods with data, a model folder, and adapters that were never trained."""
+    found = settings.resolve("smoke", run="test", methods="lora qlora dora")
+    found.model.path.mkdir(parents=True)
+    (found.model.path / "config.json").write_text('{"model_type": "qwen2"}')
+    (found.model.path / "model.safetensors").write_text("weights")
+    data.prepare(found, say=lambda line: None)
+    for method in found.methods:
+        trained = make_training(adapter_sha256=f"of {method.name}").model_dump(mode="json")
+        write_json(found.run.adapter(method.name) / "training.json", trained)
+        recipes.write(method.recipe, "train", found.run.recipes / f"{method.name}.yaml")
+    return found
+
+
+@pytest.fixture
+def called(chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """llamafactory-cli's calls leave what real ones leave; the list tells which there were."""
+    calls: list[tuple[str, str]] = []
+
+    def call(
+        command: str, name: str, recipe: dict[str, Any], of: settings.Settings, **more: object
+    ) -> factory.Call:
+        calls.append((command, name))
+        recipes.write(recipe, command, of.run.recipes / f"{name}.yaml")
+        if recipe.get("do_predict"):
+            rows = [
+                {"label": row["output"], "predict": row["output"] if name > "l" else "none"}
+                for row in data.load(of.run.data, data.EVAL)
+            ]
+            out = paths.ROOT / recipe["output_dir"]
+            out.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (out / "generated_predictions.jsonl").write_text(lines)
+        elif "export_dir" in recipe:
+            (paths.ROOT / recipe["export_dir"] / "model.safetensors").write_text(name)
+        else:
+            write_json(paths.ROOT / recipe["result"], dict.fromkeys(recipe["pairs"], DIVERGENCE))
+        return factory.Call(3.0, MemoryTrace(measure="resident"), of.run.logs / "none")
+
+    monkeypatch.setattr(factory, "call", call)
+    return calls
+
+
+def test_base_and_adapters_answer_and_have_a_record(
+    chosen: settings.Settings, called: list[tuple[str, str]]
+) -> None:
+    said: list[str] = []
+    for name in ("base", "lora", "qlora", "dora"):
+        found = prediction.answered(name, chosen, said.append)
+        assert store.read(chosen.run, chosen.subject(name)) == found
+        assert found.answers.origin.run == "test"
+        assert (found.training is None, "train" in found.recipes) == (
+            name == "base",
+            name != "base",
+        )
+    assert store.read(chosen.run, chosen.subject("dora")).training == make_training(
+        adapter_sha256="of dora"
+    )
+    assert called == [("train", f"{name}_answers") for name in ("base", "lora", "qlora", "dora")]
+    prediction.answered("dora", chosen, said.append)
+    assert len(called) == 4
+    assert said[-1].startswith("Re-using dora_answers")
+
+
+@pytest.mark.parametrize(("what", "again"), [("adapter", True), ("form", True), ("nothing", False)])
+def test_answers_depend_on_the_adapter_and_on_the_form_of_facts(
+    chosen: settings.Settings,
+    called: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    again: bool,
+) -> None:
+    prediction.answered("dora", chosen, lambda line: None)
+    if what == "adapter":
+        other = make_training(adapter_sha256="another").model_dump(mode="json")
+        write_json(chosen.run.adapter("dora") / "training.json", other)
+    if what == "form":
+        monkeypatch.setattr(schema, "FORM", schema.FORM + 1)
+    prediction.answered("dora", chosen, lambda line: None)
+    assert len(called) == 1 + again
+
+
+def test_every_method_is_merged_and_a_quantised_one_twice(
+    chosen: settings.Settings, called: list[tuple[str, str]]
+) -> None:
+    for method in chosen.methods:
+        prediction.answered(method.name, chosen, lambda line: None)
+    called.clear()
+    found = merging.measure(chosen, lambda line: None)
+    weights = {name: record.merge.weights for name, record in found.items() if record.merge}
+    assert weights == {
+        "lora_merged": "original",
+        "qlora_merged": "original",
+        "qlora_merged_dequantised": "dequantised",
+        "dora_merged": "original",
+    }
+    assert [command for command, name in called if name in weights] == [
+        "export", "export", "helpers.worker.dequantised_merge", "export",
+    ]  # fmt: skip
+    for name, record in found.items():
+        assert record.merge
+        assert record.merge.divergence.kl == 0.001
+        assert record.merge.same_text == record.merge.n == 12
+        assert record == store.read(chosen.run, chosen.subject(name))
+    assert [command for command, _ in called].count("helpers.worker.divergence") == 1
+    before = len(called)
+    assert merging.measure(chosen, lambda line: None).keys() == found.keys()
+    assert len(called) == before
+
+
+def test_what_is_no_merged_model_is_one_sentence(chosen: settings.Settings) -> None:
+    with pytest.raises(TutorialError, match=r"lora is no merged model: choose of lora_merged, "):
+        merging.merge("lora", chosen)
+    with pytest.raises(TutorialError, match="This run has no 'lora_mergd'"):
+        merging.merge("lora_mergd", chosen)
+
+
+def test_an_adapter_that_is_missing_names_its_notebook(runs: Path) -> None:
+    bare = settings.resolve("smoke", run="test", methods="lora qlora dora")
+    for name, notebook in (("lora", "03_lora"), ("qlora", "04_qlora"), ("dora", "04_qlora")):
+        with pytest.raises(TutorialError, match=f"run the notebook {notebook} first"):
+            merging.merge(f"{name}_merged", bare)

@@ -1,0 +1,174 @@
+"""Training: what is read from a finished call, and what readers are told about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import DIGEST
+
+from helpers.calls import checkpoints, factory, training
+from helpers.ground.errors import TutorialError
+from helpers.ground.files import write_json
+from helpers.inputs import data, settings
+from helpers.machine import hardware
+from helpers.machine.memory import MemoryTrace
+from helpers.records import schema
+from helpers.worker import events
+
+FALLBACK = (
+    "CAUTION: The operator 'aten::isin.Tensor_Tensor' is not currently supported on the NPU "
+    "backend and will fall back to run on the CPU."
+)
+
+
+@pytest.fixture
+def ready(smoke: settings.Settings) -> settings.Settings:
+    """A run with data and a model folder, as 01_env and 02_data leave it."""
+    smoke.model.path.mkdir(parents=True)
+    (smoke.model.path / "config.json").write_text('{"model_type": "qwen2"}')
+    (smoke.model.path / "model.safetensors").write_text("weights")
+    data.prepare(smoke, say=lambda line: None)
+    return smoke
+
+
+TOLD: tuple[events.Event, ...] = (
+    {"event": "loaded", "at": 1.0, **DIGEST},
+    {"event": "train_begin", "at": 2.0, "step": 0, "total": 12},
+    {"event": "evaluated", "at": 3.0, "step": 12, "loss": 1.5, "seconds": 1.25},
+    {"event": "train_end", "at": 8.0, "step": 12},
+    {"event": "digest", "at": 8.0, **DIGEST},
+    {"event": "peak", "at": 8.0, "of": "training", "bytes": 70, "longest": True},
+    {"event": "peak", "at": 9.0, "of": "training", "bytes": 60, "longest": True},
+    {"event": "digest", "at": 9.0, **DIGEST},
+)  # fmt: skip
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, log_text: str, adapter: bool = True, eval_loss: float = 1.5
+) -> None:
+    """Let llamafactory-cli's call leave what a real one leaves, without training."""
+
+    def call(
+        command: str, name: str, recipe: dict, chosen: settings.Settings, **more: object
+    ) -> factory.Call:
+        folder = chosen.run.adapter(name)
+        rows = [{"step": i, "loss": 3.0 - i / 10} for i in (1, 2)]
+        rows.append({"step": 12, "eval_loss": eval_loss, "eval_runtime": 2.0})
+        write_json(folder / "all_results.json", {"eval_loss": eval_loss, "train_runtime": 6.0})
+        write_json(folder / "trainer_state.json", {"global_step": 12, "log_history": rows})
+        lines = [json.dumps(event) for event in TOLD]
+        (folder / events.FILE).write_text("\n".join(lines) + "\n")
+        if adapter:
+            (folder / "adapter_model.safetensors").write_bytes(b"12345")
+        log = chosen.run.logs / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(log_text)
+        return factory.Call(9.0, MemoryTrace(measure="resident", bytes_used=[7], seconds=[1]), log)
+
+    monkeypatch.setattr(factory, "call", call)
+
+
+def test_the_facts_of_a_training(ready: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "all well")
+    trained = training.train("lora", ready, say=lambda line: None)
+    assert [point.loss for point in trained.loss] == [2.9, 2.8]
+    assert [(p.step, p.loss) for p in trained.eval_loss] == [(12, 1.5)]
+    assert (trained.optimizer_steps, trained.samples) == (12, 48)
+    assert (trained.train_seconds, trained.evaluation_seconds) == (6.0, 2.0)
+    assert trained.samples_per_second == 48 / 4.0
+    assert (trained.peaks.training, trained.peaks.evaluation) == (70, None)
+    assert trained.frozen_weights.before == trained.frozen_weights.after
+    assert trained.frozen_weights.before.digest == DIGEST["digest"]
+    assert (trained.origin.run, trained.origin.machine) == ("test", hardware.describe())
+    assert (trained.call_seconds, trained.adapter_bytes) == (9.0, 5)
+    assert training.read("lora", ready) == trained
+
+
+def test_operators_that_fall_back_to_the_cpu_are_told(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pretend(monkeypatch, FALLBACK)
+    training.train("lora", ready, said.append)
+    assert any("WARNING" in line and "aten::isin" in line for line in said)
+    said.clear()
+    pretend(monkeypatch, "all well")
+    training.train("qlora", ready, said.append)
+    assert not any("WARNING" in line for line in said)
+
+
+def test_a_call_without_an_adapter_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "all well", adapter=False)
+    with pytest.raises(TutorialError, match="without an adapter"):
+        training.train("lora", ready, say=lambda line: None)
+    with pytest.raises(TutorialError, match="03_lora"):
+        training.read("lora", ready)
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1, 4])
+def test_a_call_that_tells_nothing_of_its_frozen_weights_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch, kept: int | None
+) -> None:
+    pretend(monkeypatch, "all well")
+    told = factory.call
+
+    def silent(*arguments: object, **more: object) -> factory.Call:
+        done = told(*arguments, **more)
+        file = ready.run.adapter("lora") / events.FILE
+        lines = file.read_text().splitlines(keepends=True)
+        file.unlink() if kept is None else file.write_text("".join(lines[:kept]))
+        return done
+
+    monkeypatch.setattr(factory, "call", silent)
+    with pytest.raises(TutorialError, match="run 'make setup'"):
+        training.train("lora", ready, say=lambda line: None)
+
+
+def test_a_loss_that_is_no_number_is_a_failure(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As seen with learning_rate=1e30: exit code 0, an adapter, training losses of 0.0."""
+    pretend(monkeypatch, "all well", eval_loss=float("nan"))
+    with pytest.raises(TutorialError, match="NaN or infinite: lower learning_rate"):
+        training.train("lora", ready, say=lambda line: None)
+    with pytest.raises(TutorialError, match="03_lora"):
+        training.read("lora", ready)
+    pretend(monkeypatch, "all well")
+    assert training.train("lora", ready, say=lambda line: None).final_eval_loss == 1.5
+
+
+def test_a_failure_after_going_on_says_how_to_start_anew(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> factory.Call:
+        raise TutorialError("It failed.")
+
+    monkeypatch.setattr(factory, "call", fail)
+    with pytest.raises(TutorialError, match=r"^It failed\.$"):
+        training.train("lora", ready, say=lambda line: None)
+    monkeypatch.setattr(checkpoints, "last_whole", lambda folder: folder / "checkpoint-8")
+    made = ready.run.adapter("lora") / "checkpoint-8"
+    made.mkdir()
+    (made / "trainer_state.json").write_text("{}")
+    with pytest.raises(TutorialError, match=r"went on from checkpoint-8; .* move runs/test/lora"):
+        training.train("lora", ready, say=lambda line: None)
+
+
+def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:
+    with pytest.raises(TutorialError, match="02_data"):
+        training.train("lora", smoke)
+
+
+def test_a_form_of_facts_that_is_not_todays_is_trained_anew(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "all well")
+    said: list[str] = []
+    training.train("lora", ready, said.append)
+    monkeypatch.setattr(schema, "FORM", schema.FORM + 1)
+    training.train("lora", ready, said.append)
+    assert "Doing lora again: form changed." in said

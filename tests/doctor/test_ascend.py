@@ -1,0 +1,100 @@
+"""An Ascend host below torch: driver, npu-smi, versions, who holds the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import made_up
+import pytest
+from made_up import FIXTURES, NPU, npu_smi_says, seen_by
+
+from helpers.doctor import ascend as ascend_host
+from helpers.doctor import packages
+from helpers.doctor.host import Status
+from helpers.doctor.probe import Probe
+
+bare_machine, root, ascend = made_up.bare_machine, made_up.root, made_up.ascend
+
+
+def test_who_holds_the_card(ascend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npu_smi_says(tmp_path, monkeypatch, f"cat {FIXTURES}/910b3_25.5.1_busy.txt")
+    check = seen_by("npu", NPU, ascend)["free device memory"]
+    assert check.status is Status.WARN
+    assert "process 2290156 (VLLMEngineCore) with 56630 MB" in check.finding
+
+
+def test_a_full_card_is_measured_by_npu_smi(
+    ascend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npu_smi_says(tmp_path, monkeypatch, f"cat {FIXTURES}/910b3_25.5.1_busy.txt")
+    full = Probe(torch="2.10.0", torch_npu="2.10.0.post2", output="NPU out of memory.")
+    found = seen_by("npu", full, ascend)
+    assert found["NPU in torch"].status is Status.FAIL
+    assert found["free device memory"].finding.startswith("5.6 of 68.7 GB; held by")
+
+
+def test_memory_of_another_card_is_not_counted(
+    ascend: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npu_smi_says(tmp_path, monkeypatch, f"cat {FIXTURES}/910_a3_25.3_phy_id.txt")
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1")
+    assert seen_by("npu", NPU, ascend)["free device memory"].status is Status.OK
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0")
+    assert "VLLMWorker_TP" in seen_by("npu", NPU, ascend)["free device memory"].finding
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [
+        (f"cat {FIXTURES}/dcmi_8005.txt; exit 1", Status.FAIL, "-8005"),
+        (f"cat {FIXTURES}/dcmi_8020.txt; exit 1", Status.FAIL, "another container"),
+        ("echo '| a new table |'", Status.WARN, "cannot be read"),
+        (f"cat {FIXTURES}/910b3_24.1_idle.txt", Status.WARN, "NPU 5: Warning"),
+    ],
+)
+def test_npu_smi_in_trouble(
+    ascend: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    status: Status,
+    words: str,
+) -> None:
+    npu_smi_says(tmp_path, monkeypatch, script)
+    check = seen_by("npu", NPU, ascend)["Ascend driver"]
+    assert check.status is status
+    assert words in check.finding + check.remedy
+
+
+def test_a_driver_without_npu_smi(ascend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert seen_by("npu", NPU, ascend)["Ascend driver"].status is Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("torch", "torch_npu", "cann", "status"),
+    [
+        ("2.10.0+cpu", "2.10.0.post2", "9.1.0", Status.OK),
+        ("2.6.0", "2.6.0", "8.2.rc1", Status.OK),
+        ("2.10.0", "2.10.0.post3", "9.1.0", Status.WARN),
+        ("2.10.0", "2.10.0.post2", "8.5.0", Status.FAIL),
+        ("2.9.0", "2.10.0.post2", "9.1.0", Status.FAIL),
+        (None, "2.10.0.post2", "9.1.0", Status.FAIL),
+        ("2.10.0", None, "9.1.0", Status.FAIL),
+        ("2.10.0", "2.10.0.post2", None, Status.WARN),
+        ("2.10.0", "2.10.0.post2", "10.0.0", Status.WARN),
+    ],
+)
+def test_versions_that_go_together(
+    torch: str | None, torch_npu: str | None, cann: str | None, status: Status
+) -> None:
+    assert ascend_host.check_compatibility(torch, torch_npu, cann, "2.10.0.post2").status is status
+
+
+def test_the_pinned_versions_go_together() -> None:
+    torch, torch_npu = (
+        packages.pins(packages.LOCK)["torch"],
+        packages.pins(packages.NPU_LOCK)["torch-npu"],
+    )
+    check = ascend_host.check_compatibility(torch, torch_npu, "9.1.0", torch_npu)
+    assert check.status is Status.OK

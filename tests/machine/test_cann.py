@@ -1,0 +1,81 @@
+"""CANN and the driver: where they lie and which version they are, in both layouts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from helpers.machine import cann
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a file system with nothing in it, and a shell that sourced nothing."""
+    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def cann_info(folder: Path) -> None:
+    write(folder / "x86_64-linux/ascend_toolkit_install.info", "version=8.0.0\npath=/x\n")
+
+
+def cann_cfg(folder: Path) -> None:
+    write(
+        folder / "version.cfg",
+        "# version: 1.0\nruntime_running_version=[7.6.0.1.220:8.1.RC1]\n"
+        "toolkit_running_version=[7.7.0.1.238:8.2.RC1]\n",
+    )
+
+
+def test_cann_of_the_old_layout(root: Path) -> None:
+    latest = root / "usr/local/Ascend/ascend-toolkit/latest"
+    cann_cfg(latest)
+    assert cann.installations(root) == {latest: "8.2.RC1"}
+    cann_info(latest)
+    assert cann.installations(root) == {latest: "8.0.0"}
+
+
+def test_cann_of_the_new_layout(root: Path) -> None:
+    base = root / "usr/local/Ascend"
+    write(base / "cann-8.5.0/set_env.sh", "")
+    (base / "cann").symlink_to("cann-8.5.0")
+    assert cann.installations(root) == {base / "cann": "8.5.0"}
+    assert cann.set_env_script(root) == base / "cann/set_env.sh"
+
+
+def test_cann_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cann_info(root / "usr/local/Ascend/ascend-toolkit/latest")
+
+    def refuse(*arguments: object) -> str:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert cann.installations(root) == {}
+
+
+def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = root / "usr/local/Ascend"
+    cann_info(base / "ascend-toolkit/latest")
+    (base / "cann-9.1.0").mkdir(parents=True)
+    assert [*cann.installations(root).values()] == ["9.1.0", "8.0.0"]
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(base / "ascend-toolkit/latest"))
+    assert [*cann.installations(root).values()] == ["8.0.0", "9.1.0"]
+
+
+def test_the_table_of_versions_is_of_versions() -> None:
+    """Every CANN is one, in the spelling that it is looked up by, and so is every torch_npu."""
+    for version, together in cann.torch_npu_versions().items():
+        assert re.fullmatch(r"\d+\.\d+\.(\d+|RC\d+)", version)
+        assert together
+        assert len(set(together)) == len(together)
+        for torch_npu in together:
+            assert str(Version(torch_npu)) == torch_npu

@@ -1,0 +1,245 @@
+"""The notebooks' checks: each is shown to fail on a planted fault."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DIGEST, make_answers, make_merge, make_training
+from results import made
+
+from helpers.doctor import host
+from helpers.ground.errors import TutorialError
+from helpers.inputs import data
+from helpers.inputs.settings import Settings
+from helpers.machine.memory import MemoryTrace
+from helpers.records.schema import LossPoint, Peaks
+from helpers.results import checks, comparison
+
+BEFORE, AFTER = make_answers([False] * 4, "before"), make_answers([True] * 4, "after")
+
+
+def test_a_sound_training_passes_and_shows_no_figures() -> None:
+    shown = checks.conclude(checks.of_training(make_training(), BEFORE, AFTER))
+    assert shown.plain().count("OK: ") == shown.markdown().count("- OK: ") == 6
+    assert not any(character.isdigit() for character in shown.plain())
+    assert len(shown.checks) == 6
+
+
+RISING = [LossPoint(step=i, loss=float(i)) for i in range(1, 9)]
+LEVEL = [LossPoint(step=i, loss=0.0) for i in range(1, 9)]
+BROKEN = [*RISING[::-1], LossPoint(step=9, loss=float("nan"))]
+
+
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        ({"loss": RISING}, "the training loss fell: from 1.500 to 7.500"),
+        ({"loss": LEVEL}, "finite and above zero"),
+        ({"loss": BROKEN}, "finite and above zero"),
+        ({"loss": RISING[:1]}, "finite and above zero"),
+        # bitsandbytes 0.50.2 on a CPU with AVX512-BF16: figures that were seen
+        ({"eval_loss": [LossPoint(step=8, loss=1.89)], "final_eval_loss": 16.29},
+         "1.8900 during, 16.2900 after"),
+        ({"eval_loss": [LossPoint(step=8, loss=6.335)], "final_eval_loss": 6.366},
+         "6.3350 during, 6.3660 after"),
+        ({"memory": MemoryTrace(measure="resident")}, "memory was sampled"),
+        # planted in a real training by tests/worker
+        ({"frozen_weights": {"before": DIGEST,
+                             "after": DIGEST | {"digest": "fedcba9876543210"}}},
+         "same bits as before: digest 0123456789ab of 2 tensors before, fedcba987654 of 2 after"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_fails(planted: dict[str, object], words: str) -> None:
+    with pytest.raises(TutorialError, match=words):
+        checks.conclude(checks.of_training(make_training(**planted), BEFORE, AFTER))
+
+
+def test_answers_that_training_did_not_change_fail() -> None:
+    with pytest.raises(TutorialError, match="training changed the answers: 0 of 4 differ"):
+        checks.conclude(checks.of_training(make_training(), BEFORE, BEFORE))
+
+
+def test_all_that_fails_is_named() -> None:
+    planted = make_training(loss=RISING, memory=MemoryTrace(measure="resident"))
+    with pytest.raises(TutorialError, match=r"loss fell: .*; memory was sampled .*: no samples\."):
+        checks.conclude(checks.of_training(planted, BEFORE, AFTER))
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+PLAN = made.plan(training_bytes=100 * 2**20, evaluation_bytes=80 * 2**20)
+
+
+LONGEST = {"training_longest": True, "evaluation_longest": True}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "npu"])
+def test_memory_that_took_what_was_planned_passes(device: str) -> None:
+    measured = Peaks(training=101 * 2**20, evaluation=79 * 2**20, **LONGEST)
+    [check] = checks.of_memory(device, PLAN, measured)
+    assert check.holds
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({"training": 103 * 2**20}, "a training step took 0.101 GiB .* 100.00 MiB were planned"),
+        ({"training": 97 * 2**20}, "a training step took 97.00 MiB"),
+        ({"training": 100 * 2**20, "evaluation": 83 * 2**20}, "an evaluation took 83.00 MiB"),
+        ({"training": 100 * 2**20, "evaluation": 77 * 2**20}, "an evaluation took 77.00 MiB"),
+    ],
+)
+def test_memory_that_is_far_from_its_plan_fails(measured: dict[str, int], words: str) -> None:
+    peaks = Peaks.model_validate(measured | LONGEST)
+    with pytest.raises(TutorialError, match=words):
+        checks.conclude(checks.of_memory("cpu", PLAN, peaks))
+    # A card's allocator rounds, so more is allowed there.
+    assert checks.of_memory("npu", PLAN, peaks)[0].holds
+
+
+def test_memory_that_was_measured_without_the_longest_example_may_be_less() -> None:
+    """The plan is made for it; more than the plan it must not be."""
+    assert checks.of_memory("cpu", PLAN, Peaks(training=60 * 2**20))[0].holds
+    assert not checks.of_memory("cpu", PLAN, Peaks(training=103 * 2**20))[0].holds
+
+
+def test_memory_that_was_not_measured_says_the_same_line() -> None:
+    [known] = checks.of_memory("cpu", PLAN, Peaks(training=100 * 2**20))
+    [unknown] = checks.of_memory("cpu", PLAN, Peaks())
+    assert unknown.holds
+    assert unknown.statement == known.statement
+
+
+# ---- the machine, the model, the data -----------------------------------------------------------
+
+
+def test_a_finding_of_the_doctor_that_fails_is_named() -> None:
+    sound = [host.ok("Python", "3.11"), host.warn("disk", "little", "delete something")]
+    checks.conclude(checks.of_doctor(sound))
+    with pytest.raises(TutorialError, match="no check of the doctor fails: driver"):
+        checks.conclude(checks.of_doctor([*sound, host.fail("driver", "none", "install it")]))
+
+
+def test_a_model_without_weights_fails(tmp_path: Path) -> None:
+    with pytest.raises(TutorialError, match="as safetensors: no weights were found"):
+        checks.conclude(checks.of_model(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    checks.conclude(checks.of_model(tmp_path))
+
+
+@pytest.fixture
+def prepared(runs: object) -> Settings:
+    """A run whose profile asks for three problems, and has them."""
+    chosen = made.chosen()
+    folder = chosen.run.data
+    folder.mkdir(parents=True)
+    row = {"instruction": "How many?", "input": "", "output": "2 + 2 = 4\n#### 4"}
+    (folder / f"{data.TRAIN}.json").write_text(json.dumps([row, row]))
+    (folder / f"{data.EVAL}.json").write_text(json.dumps([row]))
+    (folder / "dataset_info.json").write_text(json.dumps({data.TRAIN: {}, data.EVAL: {}}))
+    about = made.record(chosen, "base").data.model_copy(update={"train": 2, "eval": 1})
+    (folder / "about.json").write_text(about.model_dump_json())
+    asked_for = chosen.profile.data.model_copy(update={"train": 2, "eval": 1})
+    return replace(chosen, profile=chosen.profile.model_copy(update={"data": asked_for}))
+
+
+def test_sound_data_pass(prepared: Settings) -> None:
+    assert len(checks.conclude(checks.of_data(prepared)).checks) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (f"{data.EVAL}.json", [], "have the size asked for: 2 of 3 problems, 0 unusable"),
+        (f"{data.EVAL}.json", [{"instruction": "?", "input": "", "output": "4"}],
+         "answer after ####: 1 do not"),
+        ("dataset_info.json", {"other": {}}, "registered for LLaMA-Factory: other"),
+    ],
+)  # fmt: skip
+def test_unsound_data_fail(prepared: Settings, name: str, content: Any, words: str) -> None:
+    (prepared.run.data / name).write_text(json.dumps(content))
+    with pytest.raises(TutorialError, match=words):
+        checks.conclude(checks.of_data(prepared))
+
+
+# ---- merged models ------------------------------------------------------------------------------
+
+
+def test_a_merged_model_that_answers_otherwise_fails() -> None:
+    checks.conclude(checks.of_merge("it", make_merge(same_answer=70, n=100)))
+    with pytest.raises(TutorialError, match="on 46 of 100 problems"):
+        checks.conclude(checks.of_merge("it", make_merge(same_answer=46, n=100)))
+
+
+def test_a_merged_model_with_other_distributions_fails() -> None:
+    checks.conclude(checks.of_merge("it", make_merge(kl=0.0004)))
+    with pytest.raises(TutorialError, match=r"KL 0.059 nats per token, at most 0.005"):
+        checks.conclude(checks.of_merge("it", make_merge(kl=0.059)))
+
+
+def test_a_change_of_base_may_change_answers_but_not_lose_them() -> None:
+    before = make_answers([True] * 20 + [False] * 20)
+    turned = make_answers([False] * 5 + [True] * 15 + [True] * 4 + [False] * 16)
+    far, near = make_merge(kl=0.08), make_merge(kl=0.0004)
+    checks.conclude(checks.of_change_of_base("it", before, turned, far, near))
+    with pytest.raises(TutorialError, match=r"KL 0.0004 nats per token, and 0.08 on its own base"):
+        checks.conclude(checks.of_change_of_base("it", before, turned, near, far))
+    worse = make_answers([False] * 12 + [True] * 8 + [False] * 20)
+    with pytest.raises(TutorialError, match="20 of 40 before, 8 after"):
+        checks.conclude(checks.of_change_of_base("it", before, worse, far, near))
+
+
+def test_each_merged_model_is_held_to_what_it_was_merged_into(runs: object) -> None:
+    chosen = made.chosen("lora qlora dora")
+    far = {"merge": make_merge(kl=0.08)}
+    records = made.write(chosen, qlora_merged=far)
+    merged = {name: record for name, record in records.items() if record.merge}
+    lines = checks.conclude(checks.of_merges(merged, chosen)).plain().splitlines()
+    assert len(lines) == 8
+    assert "OK: DoRA, merged answers as base + adapter did" in lines
+    assert "OK: QLoRA, merged (dequantised base) answers as base + adapter did" in lines
+    assert "OK: QLoRA, merged (16-bit base) is not clearly worse than base + adapter" in lines
+    # What a quantised method may do, the others may not.
+    records = made.write(chosen, dora_merged=far)
+    merged = {name: record for name, record in records.items() if record.merge}
+    with pytest.raises(TutorialError, match="DoRA, merged gives the next tokens"):
+        checks.conclude(checks.of_merges(merged, chosen))
+
+
+# ---- the comparison -----------------------------------------------------------------------------
+
+
+def test_a_sound_comparison_passes(runs: object) -> None:
+    chosen = made.chosen("lora qlora dora")
+    made.write(chosen)
+    found = comparison.compare(chosen)
+    assert len(checks.conclude(checks.of_comparison(found)).checks) == 3
+
+
+def test_a_comparison_of_more_than_methods_fails(runs: object) -> None:
+    chosen = made.chosen()
+    made.write(chosen)
+    found = comparison.compare(chosen)
+    found.differences[0].key = "learning_rate"
+    with pytest.raises(TutorialError, match="makes the method: learning_rate"):
+        checks.conclude(checks.of_comparison(found))
+
+
+def test_a_model_that_training_made_worse_is_named(runs: object) -> None:
+    chosen = made.chosen()
+    made.write(chosen, qlora={"answers": make_answers([False] * 4)})
+    found = comparison.compare(chosen)
+    with pytest.raises(TutorialError, match="fewer problems than the base model: QLoRA"):
+        checks.conclude(checks.of_comparison(found))
+
+
+def test_a_model_that_was_asked_fewer_problems_is_named(runs: object) -> None:
+    chosen = made.chosen()
+    made.write(chosen, qlora_merged={"answers": make_answers([True] * 3)})
+    found = comparison.compare(chosen)
+    with pytest.raises(TutorialError, match=r"QLoRA, merged \(16-bit base\): 3"):
+        checks.conclude(checks.of_comparison(found))

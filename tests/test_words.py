@@ -1,0 +1,135 @@
+"""Whatever readers read is made through the catalogue; a sentence beside it is found."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.ground import paths, words
+from helpers.programs import faults
+
+PROSE = re.compile(r"[A-Za-z]{2,}[^A-Za-z]* [A-Za-z]{2,}")
+# Where a reader's words go in: calls by name, with the arguments that are words.
+SHOWN = {"TutorialError", "Check", "Sentence", "Table", "facts", "say", "_say", "print", "ok",
+         "warn", "fail", "set_title", "set_xlabel", "set_ylabel", "suptitle", "set",
+         "new_figure", "legend", "append_row", "Entry"}  # fmt: skip
+
+
+def _name(call: ast.Call) -> str:
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def untranslated(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of every sentence that goes to a reader without `tr`."""
+
+    def walk(node: ast.AST, line: int) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.Call) and _name(node) in ("tr", "trn", "sentence"):
+            return  # ... or asked for by its name: the sentence of a fault
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+            )
+            if PROSE.search(text):
+                yield line, text
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if PROSE.search(node.value):
+                yield line, node.value
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, getattr(child, "lineno", line))
+
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and _name(node) in SHOWN:
+            # The name of a fault is a code.
+            given = [*node.args, *(k.value for k in node.keywords if k.arg != "fault")]
+            for argument in given:
+                yield from walk(argument, node.lineno)
+
+
+def calls_of_tr(text: str) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and _name(node) == "tr":
+            yield node
+
+
+MODULES = sorted((paths.ROOT / "helpers").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=[paths.shown(file) for file in MODULES])
+def test_no_sentence_goes_past_the_catalogue(file: Path) -> None:
+    assert list(untranslated(file.read_text("utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["raise TutorialError('The disk is full.')", "say(f'Doing {name} again')",
+     "Table(['the heading'], rows)", "figure.suptitle('Loss so far')"],
+)  # fmt: skip
+def test_a_planted_sentence_is_found(line: str) -> None:
+    assert list(untranslated(line))
+
+
+def test_what_goes_through_it_is_not_found() -> None:
+    assert not list(untranslated("say(tr('Doing {name} again', name=name))"))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=[paths.shown(file) for file in MODULES])
+def test_sentences_are_literal_and_their_placeholders_are_given(file: Path) -> None:
+    for call in calls_of_tr(file.read_text("utf-8")):
+        first = call.args[0]
+        if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
+            # A sentence out of a data file, which Babel reads by itself.
+            assert "fault" in ast.unparse(first), ast.unparse(call)
+            continue
+        given = {keyword.arg for keyword in call.keywords}
+        fields = {name for _, name, _, _ in string.Formatter().parse(first.value) if name}
+        names = {re.split(r"[.\[!]", field)[0] for field in fields}
+        assert None in given or names == given, ast.unparse(call)
+
+
+def test_a_sentence_is_chosen_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loud:
+        def gettext(self, text: str) -> str:
+            return text.upper().replace("{NAME}", "{name}")
+
+    monkeypatch.setattr(words, "_catalogue", lambda language: Loud())
+    assert words.tr("no profile {name}", name="x") == "NO PROFILE x"
+
+
+def test_numbers_choose_their_form() -> None:
+    assert words.trn("{n} card", "{n} cards", 1) == "1 card"
+    assert words.trn("{n} card of {of}", "{n} cards of {of}", 2, of=8) == "2 cards of 8"
+
+
+def test_babel_finds_every_sentence(tmp_path: Path) -> None:
+    from babel.messages.pofile import read_po
+
+    recipe = (paths.ROOT / "Makefile").read_text("utf-8").partition("\nwords:")[2]
+    assert "-k tr -k trn:1,2" in recipe
+    catalogue = tmp_path / "helpers.pot"
+    program = str(Path(sys.executable).with_name("pybabel"))
+    command = [program, "-q", "extract", "-F", "helpers/words/babel.cfg", "-k", "tr"]
+    command += ["-k", "trn:1,2", "-o", str(catalogue), "helpers"]
+    subprocess.run(command, cwd=paths.ROOT, check=True)
+    with catalogue.open("rb") as file:
+        found = {
+            text
+            for message in read_po(file)
+            for text in ([message.id] if isinstance(message.id, str) else message.id)
+        }
+    said = {
+        call.args[0].value
+        for file in MODULES
+        for call in calls_of_tr(file.read_text("utf-8"))
+        if isinstance(call.args[0], ast.Constant)
+    }
+    assert said <= found
+    assert {fault.sentence for fault in faults.known()} <= found
