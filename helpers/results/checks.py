@@ -35,9 +35,11 @@ EVAL_TOLERANCE = 0.001
 # model 0.00003, against 0.013 and 0.03. The limits lie between, far from both.
 MERGED_AGREEMENT = 0.7
 MERGED_DIVERGENCE = 0.005
-# A plan and the allocator count the same tensors. A card's allocator rounds blocks up, and fused
-# kernels ask for workspace that a trace does not see.
-PLAN_TOLERANCE = {"cpu": 0.02, "cuda": 0.05, "npu": 0.05}
+# A plan and the allocator count the same tensors: within 0.01 % with SmolLM2-135M on a CPU. On a
+# card there is no check, only the picture: none was at hand to try whether its kernels take
+# workspace that a trace does not see (without a fused attention kernel the simulated NPU takes 12 %
+# more than a plan that counts on one).
+PLAN_TOLERANCE = {"cpu": 0.02}
 
 
 @dataclass(frozen=True)
@@ -207,10 +209,12 @@ def of_memory(device: str, plan: Plan, measured: Peaks) -> list[Check]:
     """Return the check that memory took what was planned, wherever it was measured.
 
     Args:
-        device: npu, cuda or cpu: how near the two have to be.
+        device: npu, cuda or cpu: how near the two have to be; there is a check on a cpu alone.
         plan: what was planned.
         measured: the peaks of tensors, as the allocator counted them.
     """
+    if device not in PLAN_TOLERANCE:
+        return []
     tolerance = PLAN_TOLERANCE[device]
     holds, figures = True, []
     for what, planned, peak, longest in (

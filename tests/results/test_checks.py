@@ -77,10 +77,9 @@ PLAN = made.plan(training_bytes=100 * 2**20, evaluation_bytes=80 * 2**20)
 LONGEST = {"training_longest": True, "evaluation_longest": True}
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "npu"])
-def test_memory_that_took_what_was_planned_passes(device: str) -> None:
+def test_memory_that_took_what_was_planned_passes() -> None:
     measured = Peaks(training=101 * 2**20, evaluation=79 * 2**20, **LONGEST)
-    [check] = checks.of_memory(device, PLAN, measured)
+    [check] = checks.of_memory("cpu", PLAN, measured)
     assert check.holds
 
 
@@ -98,7 +97,7 @@ def test_memory_that_is_far_from_its_plan_fails(measured: dict[str, int], words:
     with pytest.raises(TutorialError, match=words):
         checks.conclude(checks.of_memory("cpu", PLAN, peaks))
     # A card's allocator rounds, so more is allowed there.
-    assert checks.of_memory("npu", PLAN, peaks)[0].holds
+    assert checks.of_memory("npu", PLAN, peaks) == []
 
 
 def test_memory_that_was_measured_without_the_longest_example_may_be_less() -> None:
