@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,18 +47,20 @@ class MemoryTrace(BaseModel):
 
 
 def process_tree_bytes(pid: int) -> int:
-    """Return the resident memory of a process and its children, in bytes; 0 when it has ended."""
+    """Return the resident memory of a process and its children, in bytes; 0 when it has ended.
+
+    Of a child only what it shares with nobody counts: for a moment after a fork it shows all of its
+    parent's memory as its own.
+    """
     try:
         root = psutil.Process(pid)
-        members = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
+        total: int = root.memory_info().rss
+        children = root.children(recursive=True)
+    except psutil.Error:
         return 0
-    total = 0
-    for member in members:
-        try:
-            total += member.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
+    for child in children:
+        with suppress(psutil.Error):
+            total += child.memory_full_info().uss
     return total
 
 

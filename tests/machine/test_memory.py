@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.machine import memory
@@ -82,3 +85,16 @@ def test_a_sample_that_fails_is_left_out() -> None:
     sampler.start(0)
     time.sleep(0.1)
     assert sampler.stop().bytes_used == []
+
+
+def test_what_a_forked_child_shares_is_counted_once() -> None:
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(0)
+    try:
+        alone = psutil.Process().memory_info().rss
+        assert memory.process_tree_bytes(os.getpid()) < alone + 50_000_000 < 2 * alone
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
