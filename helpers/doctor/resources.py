@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from helpers.doctor.host import Check, fail, ok, warn
 from helpers.ground import paths
 from helpers.ground.words import tr
 from helpers.inputs.settings import Settings
+from helpers.machine import container
 
 GB = 1e9
 # Beside the merged models: adapters, checkpoints with optimizer state, caches, logs.
@@ -33,28 +33,11 @@ def weights_bytes(settings: Settings) -> float | None:
     return float(sum(file.stat().st_size for file in files)) or None
 
 
-def _cgroup_left(folder: Path, limit: str, used: str) -> int | None:
-    """Return what a container's memory limit leaves, in bytes; None where there is no limit.
-
-    Cached files count as used there, and are given back when memory is short.
-    """
-    try:
-        left = int((folder / limit).read_text()) - int((folder / used).read_text())
-        stat = (folder / "memory.stat").read_text()
-    except (OSError, ValueError):  # another version of cgroups, or "max": no limit
-        return None
-    cached = re.search(r"^(?:total_)?inactive_file (\d+)$", stat, re.MULTILINE)
-    return left + (int(cached[1]) if cached else 0)
-
-
 def available_memory(root: Path) -> int:
     """Return the memory that can still be taken, in bytes: the machine's, or the container's."""
-    group = root / "sys/fs/cgroup"
-    limits = (
-        _cgroup_left(group, "memory.max", "memory.current"),
-        _cgroup_left(group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    )
-    return min([psutil.virtual_memory().available, *(left for left in limits if left is not None)])
+    free: int = psutil.virtual_memory().available
+    left = container.left_bytes(root)
+    return free if left is None else min(free, left)
 
 
 def check_memory(settings: Settings, root: Path) -> Check:
