@@ -104,3 +104,9 @@ def test_the_face_is_quick_to_load_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their bare names, and refuses the second."""
+    names = [file.name for file in (paths.ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

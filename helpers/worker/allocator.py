@@ -2,7 +2,8 @@
 
 A device's allocator keeps that count itself. On a CPU nobody does: there it is added up from the
 allocator's events, which torch.profiler records, and what was allocated before is counted from the
-tensors themselves; it is taken to stay, for torch tells of no deallocation of it. Loads torch.
+tensors themselves; it is taken to stay, for torch does not know the size of what it did not see
+allocated, or takes an older one that lay at the same address. Loads torch.
 """
 
 from __future__ import annotations
@@ -71,11 +72,25 @@ class Meter:
             return int(self._memory.max_memory_allocated())
         self._profile.__exit__(None, None, None)
         recorded: Any = self._profile.kineto_results
-        events = recorded.events()
-        changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
         del self._profile
+        live: dict[int, int] = {}
         now = peak = self._before
-        for _, change in changes:
-            now += change
+        for _, address, change in sorted(_changes(recorded.experimental_event_tree())):
+            now += change if change > 0 else -live.pop(address, 0)
+            if change > 0:
+                live[address] = change
             peak = max(peak, now)
         return peak
+
+
+def _changes(tree: list[Any]) -> Iterator[tuple[int, int, int]]:
+    """Yield when memory was given out or back, where it lies, and the bytes (negative: back)."""
+    from torch._C._profiler import _EventType
+
+    ahead = list(tree)
+    while ahead:
+        event = ahead.pop()
+        ahead.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            facts = event.extra_fields
+            yield event.start_time_ns, facts.ptr, facts.alloc_size

@@ -217,8 +217,9 @@ def test_the_commands_of_a_run_open_its_own_models_on_this_machine_only(
     assert all("127.0.0.1" in line for line in lines if "web" in line)
     for name in ("lora", "lora_merged"):
         assert (chosen.run.recipes / f"{name}_chat.yaml").is_file()
-    assert serving.dashboard_command(chosen).startswith(".venv/bin/swanlab watch ")
-    assert serving.dashboard_command(chosen).endswith("runs/test/swanlab")
+    dashboard = serving.dashboard_command(chosen)
+    assert dashboard.startswith(".venv/bin/swanlab watch ")
+    assert "runs/test/swanlab --host 127.0.0.1 --port " in dashboard
 
 
 def test_the_server_goes_with_the_block_however_it_ends(

@@ -40,6 +40,20 @@ def test_what_was_there_is_taken_to_stay() -> None:
     del kept
 
 
+def test_an_address_used_again_is_not_taken_for_what_lay_there_before() -> None:
+    meter = Meter("cpu")
+    meter.begin(model_of(1))
+    short = torch.zeros(2 * MIB, dtype=torch.uint8)
+    meter.end()
+    del short
+    later = [torch.zeros(2 * MIB, dtype=torch.uint8) for _ in range(4)]
+    meter.begin(model_of(1))
+    del later
+    kept = torch.zeros(3 * MIB, dtype=torch.uint8)
+    assert meter.end() == pytest.approx((1 + 3) * MIB, abs=1024)
+    del kept
+
+
 def test_one_measurement_knows_nothing_of_the_last() -> None:
     model = model_of(1)
     meter = Meter("cpu")

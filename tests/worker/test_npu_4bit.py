@@ -381,7 +381,7 @@ def test_bitsandbytes_itself_registers_through_the_entry_point(tmp_path: Path) -
     (package / "entry_points.txt").write_text(
         "[bitsandbytes.backends]\nlora-against-qlora-npu = helpers.worker.npu_4bit:register\n"
     )
-    code = f"import torch, bitsandbytes; from helpers import npu_4bit{HAS_KERNEL}"
+    code = f"import torch, bitsandbytes; from helpers.worker import npu_4bit{HAS_KERNEL}"
     assert run(code, dict(os.environ) | {"PYTHONPATH": str(tmp_path)}) == str([True] * 4)
 
 

@@ -39,7 +39,7 @@ def test_there_are_six_and_their_parameters_are_the_same() -> None:
 def test_no_module_imports_a_notebook() -> None:
     for file in [*(paths.ROOT / "helpers").rglob("*.py"), *(paths.ROOT / "tests").rglob("*.py")]:
         text = file.read_text("utf-8")
-        assert "import_ipynb" not in text or file.name == "test_notebooks.py", file
+        assert "import_ipynb" not in text or file.name == "test_notebook_files.py", file
 
 
 def plant_null_count(notebook: dict[str, Any]) -> None:
