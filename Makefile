@@ -1,6 +1,8 @@
 # Two commands do everything: `make run` and `make test`. Both set up .venv from the lock first.
 #   PROFILE=smoke|cpu|cuda|npu   MODEL=catalogue name, ModelScope id or folder   RUN=name of the run
-#   DATA=math10k|generated|file  OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
+#   DATA=math10k|generated|file|folder|ModelScope id  TRAIN=2000  EVAL=200 (how many rows)
+#   COLUMNS="instruction=question output=solution" (what the data call their columns)
+#   OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
 #   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
 #   METHODS="lora qlora dora"    (recipes in configs/)
 SHELL := /bin/bash
@@ -11,6 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KERNEL := $(VENV)/.kernel
 EVALSCOPE := .venv-evalscope
 EVALSCOPE_READY := $(EVALSCOPE)/.ready
 # An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
@@ -30,19 +33,23 @@ export TUTORIAL_PROFILE := $(PROFILE)
 export TUTORIAL_MODEL := $(MODEL)
 export TUTORIAL_RUN := $(RUN)
 export TUTORIAL_DATA := $(DATA)
+export TUTORIAL_TRAIN := $(TRAIN)
+export TUTORIAL_EVAL := $(EVAL)
+# A terminal's width goes by the same name: what the environment says is not meant.
+export TUTORIAL_COLUMNS := $(if $(findstring command line,$(origin COLUMNS)),$(COLUMNS))
 export TUTORIAL_OVERRIDES := $(OVERRIDES)
 export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export TUTORIAL_METHODS := $(METHODS)
 export CARD_GIB
 
-.PHONY: evalscope help setup run test data notebooks lab doctor plan plans bench lint words lock clean
+.PHONY: evalscope help setup run runs stop test fuzz data notebooks lab doctor plan plans bench lint words lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv from the lock, or mend it
-	@$(MAKE) --no-print-directory -W pyproject.toml $(READY)
+	@$(MAKE) --no-print-directory -W pyproject.toml $(KERNEL)
 
 $(READY): $(LOCKS) pyproject.toml
 	@$(PYTHON) $(IS_311) || $(NEEDS_311)
@@ -56,13 +63,26 @@ $(READY): $(LOCKS) pyproject.toml
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --editable . $(EXPLAINED)
 	@touch $@
 
-run: $(READY)  ## run the six notebooks and print the comparison
+# Any JupyterLab of this user then has the notebooks' kernel (helpers/programs/kernel.py).
+$(KERNEL): $(READY) $(wildcard helpers/programs/kernel.*) helpers/machine/cann.py
+	@$(BIN)/python -m helpers.programs.kernel
+
+run: $(KERNEL)  ## run the six notebooks and print the comparison
 	@$(BIN)/python -m helpers run
 
-test: $(READY) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
+runs: $(READY)  ## list the runs: what is at work now, what is finished
+	@$(BIN)/python -m helpers runs
+
+stop: $(READY)  ## stop the trainings that notebooks of RUN=NAME have started, with a checkpoint
+	@$(BIN)/python -m helpers stop
+
+test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
+
+fuzz: $(KERNEL)  ## try 600 hostile situations (about 10 minutes); CASES=60 SEED=7
+	$(BIN)/python tests/fuzz.py $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 plan: $(READY)  ## plan the memory of both trainings, before renting (CARD_GIB=64)
 	@$(BIN)/python -m helpers plan
@@ -83,7 +103,7 @@ $(EVALSCOPE_READY): requirements-evalscope.lock | $(READY)
 	$(UV) pip sync -q --python $(EVALSCOPE)/bin/python requirements-evalscope.lock
 	@touch $@
 
-lab: $(READY)  ## open the notebooks in JupyterLab (this machine only)
+lab: $(KERNEL)  ## open the notebooks in JupyterLab (this machine only)
 	@$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
 
 # It needs no .venv that works: a doctor looks at a broken one, too, and changes nothing.
@@ -97,6 +117,7 @@ bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (
 	$(BIN)/python benchmarks/bench_recipes.py full
 	$(BIN)/python benchmarks/bench_recipes.py levers
 	$(BIN)/python benchmarks/bench_pipeline.py
+	$(BIN)/python benchmarks/bench_verdict.py
 	@$(BIN)/python benchmarks/table.py
 
 plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)
@@ -119,5 +140,7 @@ lock:  ## resolve pyproject.toml into the three locks
 	$(BIN)/uv pip compile --group evalscope --universal --python-version 3.11 -c requirements.lock \
 	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-evalscope.lock
 
-clean:  ## remove .venv (runs and models stay)
+clean:  ## remove .venv and its kernel's registration (runs and models stay)
+	-@python=$(BIN)/python; $$python $(IS_311) || python='$(PYTHON)'; \
+	  test ! -e $(KERNEL) || $$python -m helpers.programs.kernel unregister
 	rm -rf $(VENV) $(EVALSCOPE)

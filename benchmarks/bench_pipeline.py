@@ -25,7 +25,7 @@ from helpers.ground import paths
 from helpers.ground.files import write_json
 from helpers.machine import hardware
 from helpers.programs import process
-from helpers.records.versions import versions
+from helpers.records.versions import recorded
 
 
 def kernel_bytes(parent: psutil.Process) -> int:
@@ -73,7 +73,7 @@ def main(
     beside = sum(p["seconds"] for p in own)
     result = {
         "machine": hardware.describe().sentence(),
-        "versions": versions(),
+        "versions": recorded(),
         "first_run_seconds": round(first, 1),
         "llamafactory_cli_calls": len(called),
         "llamafactory_cli_seconds": round(bare, 1),

@@ -23,7 +23,7 @@ from helpers.ground.files import sha256_file, write_json
 from helpers.inputs import data, methods, models, recipes, settings
 from helpers.machine import hardware
 from helpers.programs import process
-from helpers.records.versions import versions
+from helpers.records.versions import recorded
 
 app = typer.Typer(add_completion=False)
 RUN = "bench"
@@ -101,7 +101,7 @@ def prepared() -> dict[str, Any]:
     models.obtain(chosen.model, chosen.run.logs / "model.log")
     data.prepare(chosen)
     machine = hardware.describe().sentence()
-    return {"machine": machine, "versions": versions(), "model": chosen.model.name}
+    return {"machine": machine, "versions": recorded(), "model": chosen.model.name}
 
 
 @app.command()

@@ -134,9 +134,60 @@ CPU thread:
 {table(layer_header, layer_rows)}"""
 
 
+def _percent(rate: dict[str, float]) -> str:
+    return f"{100 * rate['share']:.1f} % (to {100 * rate['high']:.1f})"
+
+
+def verdict() -> str:
+    found = load("verdict")
+    seen = found["seen"]
+
+    def rows(*kinds: tuple[str, str, str]) -> list[list[str]]:
+        return [
+            [text, each["problems"], each["seeds"], _percent(each[now]),
+             _percent(each["first_seed_alone"])]
+            for name, text, now in kinds
+            for each in found[name]
+        ]  # fmt: skip
+
+    false = rows(("equal", "none", "either"))
+    true = rows(
+        ("ten_points", "10 points of exact match", "exact_match"),
+        ("ten_points_and_loss", "the same, and the loss as seen", "exact_match"),
+    )
+    worst = [
+        [name, *(_percent(max((row[rule] for row in each), key=lambda rate: rate["share"]))
+                 for rule in ("either", "seeds_t_test", "first_seed_alone"))]
+        for name, each in found["beyond"].items()
+    ]  # fmt: skip
+    header = ["true difference", "problems", "seeds", "the verdict", "the first seed alone"]
+    return f"""## How far the verdict can be trusted
+
+{found["studies"]} simulated studies a line, judged by the functions that judge a run, with the
+spread that three seeds showed on the cpu profile: {100 * seen["share"]:.0f} % answered, two
+trainings of which disagree on {100 * seen["disagree"]:.0f} % of the problems, seeds vary by
+{seen["seed_points"]} points (standard deviation) beyond single answers, and a training's held-out
+loss by {seen["loss_of_training"]:.4f} nats per token. In brackets the upper end of the 95 %
+interval (Clopper and Pearson). Beside it the rule before: McNemar's test of the first seed alone,
+which knows no loss.
+
+Methods that are equal: a difference is claimed, in exact match or in loss.
+
+{table(header, false)}
+
+A true difference: it is found in exact match.
+
+{table(header, true)}
+
+Methods that are equal, but not as was seen: the worst of 50 and 200 problems, 2, 3 and 5 seeds.
+
+{table(["if", "the verdict", "a t-test of the seeds' shares", "the first seed alone"], worst)}"""
+
+
 def main() -> None:
     """Write the page."""
-    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), kernels()]
+    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), kernels(),
+             verdict()]  # fmt: skip
     write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
 
 

@@ -11,14 +11,15 @@ from typing import Annotated
 
 from helpers.doctor import host
 from helpers.ground.words import tr
+from helpers.programs import kernel
 
 try:
     import typer
     from rich.console import Console
 
+    from helpers.face import boundary
     from helpers.face.tutorial import Tutorial
-    from helpers.ground import paths
-    from helpers.ground.errors import TutorialError
+    from helpers.ground import escaping, paths
     from helpers.inputs.settings import AUTO
 except ImportError as error:  # .venv is half-made, or this is another Python
     sys.exit(host.without_packages(error, sys.argv[1:]))
@@ -30,7 +31,7 @@ console = Console(width=None if sys.stdout.isatty() else 130)
 Profile = Annotated[str, typer.Option(help="smoke, cpu, cuda or npu; auto: by the hardware")]
 Model = Annotated[str, typer.Option(help="catalogue name, ModelScope id or folder")]
 Run = Annotated[str, typer.Option("--run", help="name of the run folder")]
-Data = Annotated[str, typer.Option(help="math10k, generated, or a parquet file")]
+Data = Annotated[str, typer.Option(help="math10k, generated, a file, a folder, or a ModelScope id")]
 
 
 def _say(line: str) -> None:
@@ -94,6 +95,19 @@ def evalscope(
 
 
 @app.command()
+def runs() -> None:
+    """List the runs: what is at work in each, and what is finished."""
+    Tutorial(say=_say).runs.print(console)
+
+
+@app.command()
+def stop(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
+    """Stop the trainings that notebooks of a run have started, with a checkpoint."""
+    for name in Tutorial(profile, model, run, say=_say).stop():
+        _say(tr("{name} has stopped; run its cell again, and it goes on.", name=name))
+
+
+@app.command()
 def publish(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
     """Take over the executed notebooks of a run into notebooks/, outputs and all."""
     for file in Tutorial(profile, model, run, say=_say).publish():
@@ -108,20 +122,36 @@ def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> Non
     raise typer.Exit(int(findings.failed))
 
 
+def _stopped() -> int:
+    stopped = tr("Stopped. Finished steps are kept; the same command goes on.")
+    print(f"\n{stopped}", file=sys.stderr)
+    return 130
+
+
 def main() -> int:
-    """Run a command; a failure that readers can act on ends with its sentence and exit code 1."""
+    """Run a command and return its exit code; whatever fails in it ends in one sentence."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows "?"
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    os.environ.update(kernel.cann_changes())  # of the CANN that the set-up chose, in any shell
+    command = f"make {sys.argv[1]}" if sys.argv[1:] else "python -m helpers"
     try:
-        app()
-    except TutorialError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        return host.without_packages(error, sys.argv[1:])
+        code = app(standalone_mode=False) or 0
+        return _stopped() if code == 130 else code  # typer makes that of Ctrl-C
+    except typer.TyperException as error:
+        more = tr(
+            "{reason}. Run 'python -m helpers --help' to see what can be asked for.",
+            reason=escaping.line(error.format_message()).rstrip("."),
+        )
+        print(more, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        stopped = tr("Stopped. Finished steps are kept; the same command goes on.")
-        print(f"\n{stopped}", file=sys.stderr)
-        return 130
-    return 0
+        return _stopped()
+    except Exception as error:
+        missing = error if isinstance(error, ImportError) else error.__cause__
+        if isinstance(missing, ImportError):  # the doctor can say something all the same
+            return host.without_packages(missing, sys.argv[1:])
+        print(f"\n{boundary.explained(error, command, paths.RUNS)}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

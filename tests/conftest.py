@@ -20,7 +20,7 @@ SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 
 # Whole runs first: begun last, one of them would keep one core busy while the other idles.
-SLOW = ("test_run", "test_npu_run", "test_resume", "test_planner", "test_merging",
+SLOW = ("test_jupyterlab", "test_attached", "test_run", "test_npu_run", "test_resume", "test_planner", "test_merging",
         "test_callback", "test_inside", "test_npusim", "test_serving")  # fmt: skip
 
 
@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
     """Take the settings that `make` passes on out of the environment."""
-    for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS"):
+    for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS",
+                 "TRAIN", "EVAL", "COLUMNS"):  # fmt: skip
         patch.delenv(f"TUTORIAL_{name}", raising=False)
 
 
@@ -71,7 +72,9 @@ def real_rows() -> Path:
     return SHARED_DATA
 
 
-ORIGIN = schema.Origin(machine=hardware.describe(), run="test", day=date(2026, 7, 29))
+ORIGIN = schema.Origin(
+    machine=hardware.describe(), run="test", day=date(2026, 7, 29), environment={}
+)
 DIGEST = {"digest": "0123456789abcdef", "tensors": 2, "bytes": 64}
 
 

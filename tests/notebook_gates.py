@@ -9,6 +9,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from helpers.programs.kernel import LABEL, NAME
+
 MOST_BYTES = 500_000
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:root|home|work|tmp|opt|usr|mnt|data|Users)/")
 SECRET = re.compile(r"(?:api_?key|token|secret|password)\s*[=:]\s*['\"][^'\"]{6,}", re.IGNORECASE)
@@ -87,6 +89,13 @@ def short(notebook: Notebook) -> list[str]:
     return faults
 
 
+def kernel(notebook: Notebook) -> list[str]:
+    """Any JupyterLab of the user knows the tutorial's own kernel; "python3" is the server's."""
+    found = notebook["metadata"]["kernelspec"]
+    wanted = {"display_name": LABEL, "language": "python", "name": NAME}
+    return [] if found == wanted else [f"its kernel is {found['name']}, not {NAME}"]
+
+
 def imports(notebook: Notebook) -> list[str]:
     """One import line a notebook: the face is all that it knows."""
     nodes = [
@@ -162,6 +171,7 @@ def all_faults(file: Path) -> list[str]:
         figures_shown,
         parameters,
         short,
+        kernel,
         imports,
         says_what,
         story,

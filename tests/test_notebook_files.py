@@ -78,6 +78,10 @@ def plant_import(notebook: dict[str, Any]) -> None:
     gates.code_cells(notebook)[0]["source"] += "\nimport torch"
 
 
+def plant_kernel(notebook: dict[str, Any]) -> None:
+    notebook["metadata"]["kernelspec"]["name"] = "python3"
+
+
 def plant_logic(notebook: dict[str, Any]) -> None:
     gates.code_cells(notebook)[2]["source"] = "def f():\n    return 1"
 
@@ -130,6 +134,7 @@ def plant_size(notebook: dict[str, Any]) -> None:
         (plant_key, "secret"),
         (plant_second_parameters, "2 cells are tagged"),
         (plant_import, "import torch"),
+        (plant_kernel, "kernel is python3"),
         (plant_logic, "logic of its own: FunctionDef"),
         (plant_loop, "logic of its own: For"),
         (plant_unpacking, "unpacks"),

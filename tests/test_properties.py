@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.ground import files, paths
 from helpers.ground.errors import TutorialError
-from helpers.inputs import keys, recipes, settings
+from helpers.inputs import file_kinds, keys, readers, recipes, rows, settings
 
 pytestmark = pytest.mark.usefixtures("runs")
 EXAMPLES = settings_of_hypothesis(
@@ -54,7 +55,10 @@ def test_any_file_as_yaml(content: bytes) -> None:
 
 KEYS = st.sampled_from(["model", "data", "recipe", "predict", "environment", "tuned", "name"])
 DATA = st.fixed_dictionaries(
-    {}, optional={"source": SCALARS, "train": SCALARS, "eval": SCALARS, "more": SCALARS}
+    {},
+    optional={
+        name: SCALARS for name in ("source", "train", "eval", "curve", "merged", "columns", "more")
+    },
 )
 SOUND = st.just(
     {"model": "tiny-random-qwen2", "data": {"source": "generated", "train": 5, "eval": 2}}
@@ -108,7 +112,9 @@ def test_any_overrides(words: list[str], runs: Path) -> None:
 
 @EXAMPLES
 @given(
-    name=st.sampled_from(["profile", "model", "run", "data", "methods"]),
+    name=st.sampled_from(
+        ["profile", "model", "run", "data", "methods", "train", "evaluate", "columns"]
+    ),
     value=st.text(max_size=40) | st.sampled_from(["x" * 5000, "..", "a\x00b", "~nobody/x", "~"]),
 )
 def test_any_name(name: str, value: str) -> None:
@@ -116,3 +122,42 @@ def test_any_name(name: str, value: str) -> None:
         settings.resolve(**({"profile": "smoke"} | {name: value}))
     except TutorialError as error:
         one_line(error)
+
+
+COLUMNS = st.sampled_from([*rows.COLUMNS, "conversations", "question", ""]) | st.text(max_size=4)
+ROWS = st.lists(st.dictionaries(COLUMNS, VALUES, max_size=4) | VALUES, max_size=4)
+CONTENTS = st.one_of(
+    TEXTS,
+    st.binary(max_size=200),
+    st.text(alphabet='a,;"\n\r\t0123 {}[]:\\\ufeff', max_size=80).map(str.encode),
+    ROWS.map(lambda found: json.dumps(found, default=str).encode()),
+    ROWS.map(lambda found: "\n".join(json.dumps(row, default=str) for row in found).encode()),
+    st.tuples(
+        st.text(alphabet="价格,\n a", max_size=40), st.sampled_from(["utf-8", "utf-16", "gbk"])
+    ).map(lambda pair: f"instruction,output\n{pair[0]}".encode(pair[1])),
+)
+
+
+@EXAMPLES
+@given(
+    content=CONTENTS,
+    suffix=st.sampled_from([*file_kinds.KINDS, ".txt", ""]),
+    columns=st.dictionaries(st.sampled_from(rows.COLUMNS), COLUMNS, max_size=2),
+)
+def test_any_data_file(content: bytes, suffix: str, columns: dict[str, str]) -> None:
+    """Its rows, each usable or with its fault, or one sentence; the file stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"data{suffix}"
+        file.write_bytes(content)
+        try:
+            source = readers.examined(file, fetched=False)
+            layout = rows.layout([source], columns)
+            wanted = [name for name in layout.columns.values() if name in source.columns]
+            found = list(readers.read(source, wanted, range(source.rows)))
+            assert len(found) == source.rows
+            for _, values in found:
+                row = rows.row_of(values, layout)
+                assert isinstance(row, rows.Row) or row.words()
+        except TutorialError as error:
+            one_line(error)
+        assert file.read_bytes() == content

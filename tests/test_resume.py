@@ -108,13 +108,14 @@ def killed(folder: Path) -> tuple[Run, dict[str, str]]:
     """A run that was killed in both trainings, and what it said."""
     run = Run(folder, "killed")
     saved = "checkpoint-8/trainer_state.json"
-    said = {"worker": run.do_until(run.root / "lora" / saved, "worker", "lora")}
+    lora, qlora = (run.root / "making" / method / method for method in ("lora", "qlora"))
+    said = {"worker": run.do_until(lora / saved, "worker", "lora")}
     said["lora"] = run.do("lora", "lora_answers")
-    said["trainer"] = run.do_until(run.root / "qlora" / saved, "trainer", "qlora")
+    said["trainer"] = run.do_until(qlora / saved, "trainer", "qlora")
     # It was killed while it wrote the next one, let us say.
-    half = run.root / "qlora" / "checkpoint-10"
+    half = qlora / "checkpoint-10"
     half.mkdir()
-    shutil.copy2(run.root / "qlora" / "checkpoint-8" / "adapter_model.safetensors", half)
+    shutil.copy2(qlora / "checkpoint-8" / "adapter_model.safetensors", half)
     said["qlora"] = run.do("qlora")
     return run, said
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -232,3 +233,26 @@ def test_executed_notebooks_hold_the_parameters_they_ran_with(
     ]
     assert len(injected) == 1
     assert 'profile = "smoke"' in injected[0]
+
+
+def test_the_readmes_script_runs_as_it_stands(
+    first: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    """In a run that has what the notebooks made: what the script adds is DoRA, and all is shown."""
+    readme = (paths.ROOT / "README.md").read_text("utf-8")
+    [script] = re.findall(r"```python\n(from helpers import Tutorial.*?)```", readme, re.DOTALL)
+    lines = [line for line in script.splitlines() if line.strip()]
+    assert 8 <= len(lines) <= 13
+    run = tmp_path / "runs" / "mine"
+    shutil.copytree(RUN.root, run, ignore=shutil.ignore_patterns("notebooks", "swanlab", "cache"))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TUTORIAL_")}
+    env = kept | {"TUTORIAL_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=paths.ROOT, env=env, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (run / "dora_merged" / "config.json").is_file()
+    for words in ("LoRA", "DoRA", "held-out loss after training", "LoRA answered"):
+        assert words in done.stdout
+    assert "QLoRA" not in done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -97,6 +96,7 @@ class Attempt:
     Args:
         folder: the training's output folder. It is emptied where there is nothing to go on from.
         inputs: everything that decides the training, as for steps.done_once.
+        discard: removes what lies in the place where the training is made.
         say: takes one line if the training goes on.
 
     Raises:
@@ -104,9 +104,13 @@ class Attempt:
     """
 
     def __init__(
-        self, folder: Path, inputs: Mapping[str, Any], say: Callable[[str], None] = print
+        self,
+        folder: Path,
+        inputs: Mapping[str, Any],
+        discard: Callable[[Path], None],
+        say: Callable[[str], None] = print,
     ) -> None:
-        self._folder, self._file = folder, folder / "parts.json"
+        self._folder, self._file, self._discard = folder, folder / "parts.json", discard
         self._kept_at = time.monotonic()
         fingerprint = sha256_json(inputs)
         before = self._read(fingerprint)
@@ -123,7 +127,7 @@ class Attempt:
                 )
                 self.parts = self._resumed(before, self.checkpoint, step)
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                discard(folder)
                 self.parts = Parts(inputs=fingerprint, began=time.time())
             write_bytes(self._file, self.parts.model_dump_json().encode())
 
@@ -137,7 +141,7 @@ class Attempt:
     def _resumed(self, before: Parts, checkpoint: Path, step: int) -> Parts:
         for other in self._folder.glob("checkpoint-*"):
             if other != checkpoint:  # half-written, or half-removed
-                shutil.rmtree(other)
+                self._discard(other)
         told = self._folder / events.FILE
         kept = events.until(events.read(told), step)
         write_bytes(told, "".join(json.dumps(event) + "\n" for event in kept).encode())

@@ -19,11 +19,13 @@ from pydantic import BaseModel, ValidationError
 from helpers.calls import serving
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.files import folder_aside, read_yaml, sha256_file, write_bytes
+from helpers.ground.files import read_yaml, sha256_file, write_bytes
 from helpers.ground.words import tr
 from helpers.inputs import data
+from helpers.inputs.answers import final_answer
 from helpers.inputs.settings import Settings
 from helpers.programs import process, steps
+from helpers.programs.making import Making
 from helpers.records import store
 from helpers.records.schema import Benchmark, Score
 
@@ -74,7 +76,7 @@ def numeric(example: dict[str, str]) -> bool:
 
     Math10K has letters as answers too.
     """
-    return bool(_NUMBER.fullmatch(data.final_answer(example["output"])))
+    return bool(_NUMBER.fullmatch(final_answer(example["output"])))
 
 
 def held_out(settings: Settings) -> Problems:
@@ -83,18 +85,28 @@ def held_out(settings: Settings) -> Problems:
     They are put as in training: the problem and nothing else, no examples before it.
 
     Raises:
-        TutorialError: 02_data has not prepared them.
+        TutorialError: 02_data has not prepared them, or none of them asks for a number.
     """
     run = settings.run
-    data.facts_of(run)
+    scored, examples = data.facts_of(run).scored, data.load(run.data, data.EVAL)
+    # One that has a system text or earlier turns cannot be put as it was in training.
+    alone = scored and not any(row.keys() & {"system", "history"} for row in examples)
     rows = [
         {
             "question": "\n".join(part for part in (row["instruction"], row["input"]) if part),
             "answer": row["output"],
         }
-        for row in data.load(run.data, data.EVAL)
-        if numeric(row)
+        for row in examples
+        if alone and numeric(row)
     ]
+    if not rows:
+        raise TutorialError(
+            tr(
+                "No held-out problem of run {run!r} is a question by itself with a number for its "
+                "answer, and evalscope compares nothing else: set BENCHMARK=gsm8k.",
+                run=run.name,
+            )
+        )
     folder = run.root / "evalscope" / HELD_OUT
     write_bytes(folder / "test.jsonl", _jsonl(rows))
     most_tokens = int(serving.recipe_of("base", settings)["max_new_tokens"])
@@ -179,7 +191,9 @@ def problems(benchmark: str, settings: Settings, say: Callable[[str], None] = pr
         return held_out(settings)
 
 
-def put(server: serving.Server, asked: Problems, limit: int, settings: Settings) -> Score:
+def put(
+    server: serving.Server, asked: Problems, limit: int, settings: Settings, making: Making
+) -> Score:
     """Have evalscope put the first problems to a served model, and return its score.
 
     Args:
@@ -187,6 +201,7 @@ def put(server: serving.Server, asked: Problems, limit: int, settings: Settings)
         asked: the problems.
         limit: how many of them.
         settings: the run's settings.
+        making: the place of the step; evalscope's own reports change places with its outcome.
 
     Raises:
         TutorialError: evalscope is missing or failed, or its report cannot be read.
@@ -194,7 +209,7 @@ def put(server: serving.Server, asked: Problems, limit: int, settings: Settings)
     _check_installed()
     run = settings.run
     name = f"{server.name}_{asked.benchmark}"
-    out = run.root / "evalscope" / name
+    out = making.place(run.root / "evalscope" / name)
     arguments = {"local_path": str(asked.folder), "subset_list": ["default"], **asked.arguments}
     env = process.environment("cpu", run.cache) | {
         "EVALSCOPE_CACHE": str(run.cache / "evalscope"),
@@ -203,22 +218,21 @@ def put(server: serving.Server, asked: Problems, limit: int, settings: Settings)
     }
     log = run.logs / f"{name}_evalscope.log"
     n = min(limit, asked.available)
-    with folder_aside(out) as aside:
-        seconds = process.run(
-            [
-                str(PROGRAM), "eval", "--eval-type", "openai_api",
-                "--model", server.name, "--api-url", server.address, "--api-key", "EMPTY",
-                "--datasets", "gsm8k", "--dataset-args", json.dumps({"gsm8k": arguments}),
-                "--generation-config",
-                json.dumps({"temperature": 0, "max_tokens": asked.most_tokens}),
-                "--limit", str(n), "--eval-batch-size", "1",
-                "--work-dir", str(aside), "--no-timestamp",
-            ],
-            log,
-            env=env,
-        )  # fmt: skip
-        metric = _read(aside / "reports" / server.name / "gsm8k.json", n, log)
-        version = str(read_yaml(aside / "configs" / "task_config.yaml")["evalscope_version"])
+    seconds = process.run(
+        [
+            str(PROGRAM), "eval", "--eval-type", "openai_api",
+            "--model", server.name, "--api-url", server.address, "--api-key", "EMPTY",
+            "--datasets", "gsm8k", "--dataset-args", json.dumps({"gsm8k": arguments}),
+            "--generation-config",
+            json.dumps({"temperature": 0, "max_tokens": asked.most_tokens}),
+            "--limit", str(n), "--eval-batch-size", "1",
+            "--work-dir", str(out), "--no-timestamp",
+        ],
+        log,
+        env=env,
+    )  # fmt: skip
+    metric = _read(out / "reports" / server.name / "gsm8k.json", n, log)
+    version = str(read_yaml(out / "configs" / "task_config.yaml")["evalscope_version"])
     return Score(
         subject=server.name,
         benchmark=asked.benchmark,
@@ -304,7 +318,7 @@ def evaluate(
             "evalscope": sha256_file(LOCK),
         }
 
-        def action(subject: str = subject, file: Path = file) -> None:
+        def action(making: Making, subject: str = subject, file: Path = file) -> None:
             say(
                 tr(
                     "Serving {subject}; evalscope puts {n} problems to it.",
@@ -313,10 +327,10 @@ def evaluate(
                 )
             )
             with serving.serving(subject, settings) as server:
-                score = put(server, asked, limit, settings)
-            write_bytes(file, score.model_dump_json(indent=1).encode())
+                score = put(server, asked, limit, settings, making)
+            write_bytes(making.place(file), score.model_dump_json(indent=1).encode())
 
-        steps.done_once(run, f"{name}_evalscope", inputs, [file], action, say)
+        steps.done_once(run, f"{name}_evalscope", inputs, file, action, say)
         scores.append(Score.model_validate_json(file.read_text("utf-8")))
     return scores
 

@@ -18,6 +18,8 @@ from helpers.inputs.recipes import Recipe, write
 from helpers.inputs.settings import Settings
 from helpers.machine.memory import MemoryTrace, Sampler, reader
 from helpers.programs import process
+from helpers.programs.making import Making
+from helpers.records import schema
 from helpers.worker import events
 
 CLI = str(Path(sys.executable).with_name("llamafactory-cli"))
@@ -52,12 +54,35 @@ def _check_counts(recipe: Recipe) -> None:
             )
 
 
+# The keys that say where a call's outputs go: the first that a recipe has counts, for that of an
+# adapter's answers can be taken for another purpose.
+_OUTPUTS = ("export_dir", "result", "output_dir")
+
+
+def _written(
+    command: str, name: str, recipe: Recipe, settings: Settings, making: Making | None
+) -> tuple[Recipe, Path]:
+    """Write the recipe of a call; return it as the call takes it, and the file that holds that.
+
+    The one that readers find names the final places, so that its command repeats the step; it gets
+    its place with the step's outputs.
+    """
+    final = settings.run.recipes / f"{name}.yaml"
+    if making is None:
+        return recipe, write(recipe, words(command), final)
+    write(recipe, words(command), making.place(final), named=final)
+    key = next(key for key in _OUTPUTS if key in recipe)
+    taken = recipe | {key: paths.in_recipe(making.place(paths.ROOT / str(recipe[key])))}
+    return taken, write(taken, words(command), making.folder / f"{name}.yaml")
+
+
 def call(
     command: str,
     name: str,
     recipe: Recipe,
     settings: Settings,
     *,
+    making: Making | None = None,
     arguments: Sequence[str] = (),
     on_tick: Callable[[MemoryTrace], None] | None = None,
 ) -> Call:
@@ -69,6 +94,8 @@ def call(
         name: the step's name; its recipe goes to recipes/NAME.yaml, its log to logs/NAME.log.
         recipe: complete, as helpers/inputs/recipes.py composes it.
         settings: the run's settings; the profile decides which device is shown to the process.
+        making: the place of the step that the call is for: outputs that the recipe has go where
+            they are made. None leaves them where the recipe says.
         arguments: key=value words that this call alone takes besides its recipe.
         on_tick: called with the memory samples, twice a second.
 
@@ -79,9 +106,9 @@ def call(
     run = settings.run
     own = command.startswith("helpers.")
     program = [sys.executable, "-m", command] if own else [CLI, command]
-    file = write(recipe, words(command), run.recipes / f"{name}.yaml")
+    used, file = _written(command, name, recipe, settings, making)
     log = run.logs / f"{name}.log"
-    folder = paths.ROOT / str(recipe.get("output_dir", run.root))
+    folder = paths.ROOT / str(used.get("output_dir", run.root))
     device = settings.profile.device
     env = process.environment(device, run.cache, settings.environment)
     told = None
@@ -89,12 +116,11 @@ def call(
     if not own and (recipe.get("do_train") or recipe.get("do_predict")):
         told = folder / events.FILE
         env[events.VARIABLE] = str(told)
-        if not recipe.get("do_train"):  # a training can go on where one was interrupted
-            told.unlink(missing_ok=True)
     sampler = Sampler(reader(device))
     batch = int(recipe.get("per_device_train_batch_size", 0))
     samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
-    display = Display(told, samples_a_step, sampler.trace)
+    origin = schema.origin(run.name).note()
+    display = Display(told, samples_a_step, sampler.trace, origin)
 
     def tick() -> None:
         display.tick()

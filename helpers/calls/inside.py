@@ -15,9 +15,10 @@ from helpers.ground.words import tr
 from helpers.inputs import models, recipes
 from helpers.inputs.settings import Settings
 from helpers.programs import steps
+from helpers.programs.making import Making
 from helpers.records import schema
 from helpers.records.inside import Block, Layer
-from helpers.records.versions import versions
+from helpers.records.versions import code, versions
 
 
 def _look(
@@ -26,14 +27,15 @@ def _look(
     """Have a process of its own look into a method's adapter; return the file of its findings."""
     run = settings.run
     trained = training.read(method, settings)
-    used = recipes.for_training(method, settings)
-    file = run.adapter(method) / f"{what}.json"
+    used = recipes.stored(recipes.for_training(method, settings), run, method)
+    file = run.inside / f"{method}_{what}.json"
     inputs = {
         "form": schema.FORM,
         "recipe": recipes.without_places(used),
         "model": models.sha256(settings.model.path),
         "adapter": trained.adapter_sha256,
         "versions": versions(),
+        "code": code("worker/inside.py"),
     }
     plan = {
         "what": what,
@@ -42,12 +44,13 @@ def _look(
         "adapter": in_recipe(run.adapter(method)),
     }
 
-    def action() -> None:
-        factory.call("helpers.worker.inside", f"{method}_{what}", plan, settings)
+    def action(making: Making) -> None:
+        factory.call("helpers.worker.inside", f"{method}_{what}", plan, settings, making=making)
+        found = making.place(file)
         origin = schema.origin(run.name).model_dump(mode="json")
-        write_json(file, json.loads(file.read_text("utf-8")) | {"origin": origin})
+        write_json(found, json.loads(found.read_text("utf-8")) | {"origin": origin})
 
-    steps.done_once(run, f"{method}_{what}", inputs, [file], action, say)
+    steps.done_once(run, f"{method}_{what}", inputs, file, action, say)
     return file
 
 
@@ -76,7 +79,7 @@ def block(method: str, settings: Settings, say: Callable[[str], None] = print) -
     Raises:
         TutorialError: as for `layer`; or the method holds its base model otherwise.
     """
-    used = recipes.for_training(method, settings)
+    used = recipes.stored(recipes.for_training(method, settings), settings.run, method)
     if used.get("quantization_bit") != 4 or used.get("quantization_method", "bnb") != "bnb":
         raise TutorialError(
             tr(

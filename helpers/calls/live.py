@@ -1,10 +1,15 @@
-"""The loss curve that grows while a training runs, for notebooks that somebody watches."""
+"""What somebody sees who watches a call in a notebook: one place that changes, without widgets.
+
+A widget needs its kernel to show anything, and a page that was closed has lost it; HTML and a
+picture stay in the notebook as they were last.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from helpers.ground import drawing
 from helpers.ground.words import tr
@@ -33,3 +38,39 @@ def curve(
         ax.legend(frameon=False)
     encoded = base64.b64encode(drawing.as_png(figure, 72)).decode()
     return f'<img alt="{escape(title)}" src="data:image/png;base64,{encoded}">'
+
+
+class Place:
+    """One output of a cell, replaced whenever there is something new.
+
+    Args:
+        origin: the line above everything; "" for none.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self._head = f"<small>{escape(origin)}</small><br>" if origin else ""
+        self._handle: Any = None
+
+    def show(
+        self,
+        line: str,
+        losses: Sequence[tuple[int, float]] = (),
+        eval_losses: Sequence[tuple[int, float]] = (),
+        total: int = 0,
+    ) -> None:
+        """Show a line, and the curve below it where there are optimizer steps.
+
+        Args:
+            line: where the call is.
+            losses: (optimizer step, mean training loss since the last one).
+            eval_losses: (optimizer step, loss on the held-out set).
+            total: how many optimizer steps there will be.
+        """
+        from IPython.display import HTML, display
+
+        picture = curve(losses, eval_losses, total) if total else ""
+        content = HTML(f"{self._head}<code>{escape(line)}</code><br>{picture}")
+        if self._handle is None:
+            self._handle = display(content, display_id=True)
+        else:
+            self._handle.update(content)

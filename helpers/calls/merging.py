@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from helpers.calls import factory, prediction, training
 from helpers.ground.errors import TutorialError
-from helpers.ground.files import folder_aside
 from helpers.ground.paths import in_recipe
 from helpers.ground.words import tr
 from helpers.inputs import data, models, recipes
@@ -21,10 +21,15 @@ from helpers.inputs.methods import Method
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Weights
 from helpers.programs import steps
+from helpers.programs.making import Making
 from helpers.programs.steps import Done
 from helpers.records import schema, store
 from helpers.records.schema import Answers, Divergence, Merge, Record
-from helpers.records.versions import versions
+from helpers.records.versions import code, versions
+
+# What of this project decides their figures.
+_MERGE = ("worker/dequantised_merge.py", "worker/loaded.py")
+_DIVERGENCE = ("worker/divergence.py", "worker/loaded.py")
 
 
 def _merged(settings: Settings) -> dict[str, tuple[Method, Weights]]:
@@ -36,11 +41,31 @@ def _merged(settings: Settings) -> dict[str, tuple[Method, Weights]]:
     return found
 
 
-def agreement(first: Answers, second: Answers) -> tuple[int, int]:
-    """Return on how many problems two subjects give the same answer, and the same text."""
-    pairs = list(zip(first.items, second.items, strict=True))
-    answers = sum(a.given == b.given and bool(a.given or a.text == b.text) for a, b in pairs)
-    return answers, sum(a.text == b.text for a, b in pairs)
+@dataclass(frozen=True)
+class Agreement:
+    """How far two subjects answer alike."""
+
+    n: int  # problems that both were asked
+    answers: int  # of these, with the same final answer
+    texts: int  # ... with the same text to the letter
+
+
+def agreement(first: Answers, second: Answers) -> Agreement:
+    """Compare two subjects' answers to the problems that both were asked.
+
+    One of them may have been asked the first ones only.
+
+    Raises:
+        ValueError: they were not asked the same problems.
+    """
+    pairs = list(zip(first.items, second.items, strict=False))
+    if any(a.problem != b.problem for a, b in pairs):
+        raise ValueError("the two subjects were asked different problems")
+    return Agreement(
+        n=len(pairs),
+        answers=sum(a.given == b.given and bool(a.given or a.text == b.text) for a, b in pairs),
+        texts=sum(a.text == b.text for a, b in pairs),
+    )
 
 
 def merge(subject: str, settings: Settings, say: Callable[[str], None] = print) -> Done:
@@ -65,23 +90,22 @@ def merge(subject: str, settings: Settings, say: Callable[[str], None] = print) 
         )
     trained = training.read(wanted.method.name, settings)
     used = recipes.for_export(subject, settings)
-    folder = run.merged(subject)
     dequantised = wanted.weights == "dequantised"
     command = "helpers.worker.dequantised_merge" if dequantised else "export"
-    inputs = {
+    inputs: dict[str, Any] = {
         "form": schema.FORM,
         "recipe": recipes.without_places(used),
         "model": models.sha256(settings.model.path),
         "adapter": trained.adapter_sha256,
         "versions": versions(),
     }
+    if dequantised:
+        inputs["code"] = code(*_MERGE)
 
-    def action() -> None:
-        with folder_aside(folder) as aside:
-            factory.call(command, subject, used | {"export_dir": in_recipe(aside)}, settings)
-        recipes.write(used, factory.words(command), run.recipes / f"{subject}.yaml")
+    def action(making: Making) -> None:
+        factory.call(command, subject, used, settings, making=making)
 
-    return steps.done_once(run, subject, inputs, [folder], action, say)
+    return steps.done_once(run, subject, inputs, run.merged(subject), action, say)
 
 
 def diverge(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Divergence]:
@@ -98,10 +122,12 @@ def diverge(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
     """
     run = settings.run
     merged = _merged(settings)
+    few = settings.profile.data.divergence
+    part = {"max_samples": few} if few else {}
     pairs = {
         subject: {
-            "reference": recipes.for_prediction(method.name, settings),
-            "other": recipes.for_prediction(subject, settings),
+            "reference": recipes.for_prediction(method.name, settings) | part,
+            "other": recipes.for_prediction(subject, settings) | part,
         }
         for subject, (method, _) in merged.items()
     }
@@ -121,12 +147,13 @@ def diverge(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
         "data": data.facts_of(run).eval_sha256,
         "device": settings.profile.device,
         "versions": versions(),
+        "code": code(*_DIVERGENCE),
     }
 
-    def action() -> None:
-        factory.call("helpers.worker.divergence", "divergence", plan, settings)
+    def action(making: Making) -> None:
+        factory.call("helpers.worker.divergence", "divergence", plan, settings, making=making)
 
-    steps.done_once(run, "divergence", inputs, [run.divergence], action, say)
+    steps.done_once(run, "divergence", inputs, run.divergence, action, say)
     found = json.loads(run.divergence.read_text("utf-8"))
     return {subject: Divergence.model_validate(found[subject]) for subject in pairs}
 
@@ -157,18 +184,18 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
     found = {}
     for subject, (method, weights) in merged.items():
         after = prediction.answer(subject, settings, say)
-        same_answer, same_text = agreement(before[method.name], after)
+        same = agreement(before[method.name], after)
         folder = run.merged(subject)
         facts = Merge(
             weights=weights,
             seconds=done[subject].seconds,
             bytes_on_disk=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
             model_sha256=models.sha256(folder),
-            same_answer=same_answer,
-            same_text=same_text,
-            n=after.n,
+            same_answer=same.answers,
+            same_text=same.texts,
+            n=same.n,
             divergence=divergences[subject],
-            origin=schema.origin(run.name),
+            origin=after.origin,
         )
         found[subject] = prediction.record(subject, settings, after, facts)
     return found

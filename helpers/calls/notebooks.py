@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -21,10 +19,11 @@ from traitlets import Unicode
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.files import refusals_explained, write_bytes
+from helpers.ground.files import locked, refusals_explained, write_bytes
 from helpers.ground.words import tr
 from helpers.inputs import methods
 from helpers.inputs.settings import Settings
+from helpers.programs import process
 
 # papermill's own lines, and what a table is in plain text: neither tells a reader anything.
 _NOISE = re.compile(
@@ -91,23 +90,17 @@ def run_notebooks(
     """
     _check_methods(settings)
     run = settings.run
-    with refusals_explained(run.root):
-        run.notebooks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.root / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TutorialError(
-            tr(
-                "Another run is working in {folder}: wait for it to end, or choose another "
-                "RUN=name.",
-                folder=paths.shown(run.root),
-            )
-        ) from error
+    busy = tr(
+        "Another run is working in {folder}: wait for it to end, or choose another RUN=name.",
+        folder=paths.shown(run.root),
+    )
     _stream_cell_output()
     os.environ["TUTORIAL_HEADLESS"] = "1"
-    with lock, tempfile.TemporaryDirectory() as sockets:
-        kernels = _local_kernels(Path(sockets))
+    os.environ["PYTHONPATH"] = process.python_path(os.environ)  # the kernels'
+    with locked(run.root / ".lock", busy, seconds=0), process.socket_folder() as sockets:
+        with refusals_explained(run.notebooks):
+            run.notebooks.mkdir(exist_ok=True)
+        kernels = _local_kernels(sockets)
         for name in paths.NOTEBOOK_NAMES:
             start = time.monotonic()
             say(f"== {name}")

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from helpers.calls import factory, training
-from helpers.ground.files import read_json, read_yaml, write_bytes
+from helpers.ground.files import read_json, write_bytes
 from helpers.ground.words import tr
 from helpers.inputs import data, models, recipes
+from helpers.inputs.recipes import Recipe
 from helpers.inputs.settings import Settings
-from helpers.machine import hardware
 from helpers.programs import steps
+from helpers.programs.making import Making
 from helpers.records import schema, store
-from helpers.records.schema import Answers, Merge, Record
+from helpers.records.schema import Answers, Merge, Origin, Record
 from helpers.records.scoring import read_predictions
 from helpers.records.versions import recorded, versions
+
+_SUMMARY = "answers.json"  # beside the texts: what they came to, and where and when
+
+
+def _scored(
+    folder: Path, used: Recipe, settings: Settings, seconds: float, origin: Origin
+) -> Answers:
+    """Score what a prediction left in its folder.
+
+    Args:
+        folder: where it left it.
+        used: its recipe.
+        settings: the run's settings.
+        seconds: what the whole call took.
+        origin: where and when it was made.
+    """
+    problems = data.load(settings.run.data, data.EVAL)[: used.get("max_samples")]
+    items = read_predictions(folder, problems, data.facts_of(settings.run).scored)
+    return Answers(
+        n=len(items),
+        correct=sum(item.correct for item in items),
+        correct_without_mark=sum(item.correct_without_mark for item in items),
+        seconds=round(seconds, 2),
+        items=items,
+        origin=origin,
+    )
 
 
 def answer(subject: str, settings: Settings, say: Callable[[str], None] = print) -> Answers:
     """Have one subject answer the held-out problems, unless it has done so from the same inputs.
+
+    Texts are used again; they are scored every time, so that a score is of today's scoring.
 
     Args:
         subject: the name of one of the run's subjects.
@@ -32,8 +62,7 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
     run, asked = settings.run, settings.subject(subject)
     facts = data.facts_of(run)
     used = recipes.for_prediction(subject, settings)
-    folder = run.answers(subject)
-    summary = folder / "answers.json"
+    final = run.answers(subject)
     weights = run.merged(subject) if asked.kind == "merged" else settings.model.path
     inputs: dict[str, Any] = {
         "form": schema.FORM,
@@ -46,23 +75,17 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
     if asked.kind == "adapter":
         inputs["adapter"] = training.read(subject, settings).adapter_sha256
 
-    def action() -> None:
-        call = factory.call("train", f"{subject}_answers", used, settings)
-        problems = data.load(run.data, data.EVAL)[: used.get("max_samples")]
-        items = read_predictions(folder, problems)
-        scored = Answers(
-            n=len(items),
-            correct=sum(item.correct for item in items),
-            correct_without_mark=sum(item.correct_without_mark for item in items),
-            seconds=round(call.seconds, 2),
-            items=items,
-            origin=schema.origin(run.name),
-        )
-        write_bytes(summary, scored.model_dump_json(indent=1).encode())
+    def action(making: Making) -> None:
+        call = factory.call("train", f"{subject}_answers", used, settings, making=making)
+        folder = making.place(final)
+        origin = schema.origin(run.name, settings.environment)
+        found = _scored(folder, used, settings, call.seconds, origin)
+        write_bytes(folder / _SUMMARY, found.model_dump_json(indent=1).encode())
 
-    steps.done_once(run, f"{subject}_answers", inputs, [folder], action, say)
+    steps.done_once(run, f"{subject}_answers", inputs, final, action, say)
     again = tr("run the notebook {notebook} again", notebook=asked.made_by)
-    return read_json(summary, Answers, again)
+    kept = read_json(final / _SUMMARY, Answers, again)
+    return _scored(final, used, settings, kept.seconds, kept.origin)
 
 
 def record(
@@ -70,7 +93,7 @@ def record(
 ) -> Record:
     """Gather everything known of a subject into its record, write it, and return it.
 
-    The recipes are those that the steps wrote when they ran, not those of today's settings.
+    Recipes, versions and the machine are those of the steps when they were done, not today's.
 
     Args:
         subject: the name of one of the run's subjects.
@@ -79,12 +102,15 @@ def record(
         merge: what merging gave, of a merged model.
     """
     run = settings.run
-    trained = settings.subject(subject).kind == "adapter"
-    names = {"predict": f"{subject}_answers"}
-    if trained:
-        names["train"] = subject
+    made = steps.inputs_of(run, f"{subject}_answers") or {}
+    known = {name: version for name, version in made.get("versions", {}).items() if version}
+    trained = None
+    used = {"predict": (f"{subject}_answers", recipes.for_prediction(subject, settings))}
+    if settings.subject(subject).kind == "adapter":
+        trained = training.read(subject, settings)
+        used["train"] = (subject, recipes.for_training(subject, settings))
     if merge:
-        names["export"] = subject
+        used["export"] = (subject, recipes.for_export(subject, settings))
     gathered = Record(
         subject=subject,
         profile=settings.profile.name,
@@ -94,10 +120,10 @@ def record(
         model_sha256=models.sha256(settings.model.path),
         data=data.facts_of(run),
         overrides=settings.overrides,
-        recipes={step: read_yaml(run.recipes / f"{name}.yaml") for step, name in names.items()},
-        versions=recorded(),
-        hardware=hardware.describe(),
-        training=training.read(subject, settings) if trained else None,
+        recipes={what: recipes.stored(today, run, step) for what, (step, today) in used.items()},
+        versions=recorded() | known,
+        hardware=(trained or answers).origin.machine,
+        training=trained,
         merge=merge,
         answers=answers,
     )

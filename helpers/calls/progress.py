@@ -8,14 +8,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from helpers.ground.words import tr
 from helpers.machine.memory import MemoryTrace
+from helpers.programs.detached import Pulse
 from helpers.worker import events
+
+if TYPE_CHECKING:
+    from helpers.calls.live import Place
 
 HEADLESS_SECONDS = 10.0
 LIVE_SECONDS = 1.0
@@ -46,6 +52,7 @@ class State:
     losses: list[tuple[int, float]] = field(default_factory=list)
     eval_losses: list[tuple[int, float]] = field(default_factory=list)
     first_step: int = 0  # not 0 where a training went on
+    looping: bool = False  # among its optimizer steps and the evaluations between them
     since: float = 0.0  # when the training or the prediction began, in seconds since 1970
     seconds: float = 0.0  # that the training loop has taken since, without its evaluations
     evaluated: float = 0.0  # seconds
@@ -58,7 +65,7 @@ class State:
             case "train_begin":
                 self.phase, self.since = "training", event["at"]
                 self.step = self.first_step = event["step"]
-                self.total = event["total"]
+                self.total, self.looping = event["total"], True
                 self.seconds = self.evaluated = 0.0
             case "step":
                 self.phase, self.step = "training", event["step"]
@@ -72,10 +79,18 @@ class State:
                 self.phase, self.done, self.batches = "training", 0, 0
                 self.evaluated += event["seconds"]
                 self.eval_losses.append((event["step"], event["loss"]))
+            case "train_end":
+                self.looping = False
             case "answering":
                 self.phase, self.done = "answering", event["done"]
                 self.batches = event.get("total", 0)
                 self.seconds = event["at"] - self.since
+
+    def interrupted(self) -> None:
+        """Go back to the start of another part, which knows what was told of the one before."""
+        if self.phase != "working":
+            self.phase = "loading"
+        self.looping, self.seconds = False, 0.0
 
     def _rate(self) -> tuple[float, int]:
         """Return steps or batches a second, and how many are left; (0, 0) where nobody knows."""
@@ -84,15 +99,13 @@ class State:
         left = self.batches - self.done if answering else self.total - self.step
         return (done / self.seconds, left) if done > 0 and self.seconds > 0 else (0.0, 0)
 
-    def line(
-        self, elapsed: float, samples_a_step: int = 0, memory: MemoryTrace | None = None
-    ) -> str:
+    def line(self, elapsed: float, samples_a_step: int = 0, memory_bytes: int | None = None) -> str:
         """Return the state as one line.
 
         Args:
             elapsed: since the call began, in seconds.
             samples_a_step: training examples of an optimizer step; 0 shows no speed.
-            memory: the samples so far.
+            memory_bytes: what the call takes now.
         """
         parts = [_named(self.phase)]
         if self.total:
@@ -106,21 +119,27 @@ class State:
             if samples_a_step and self.phase != "answering":
                 parts.append(tr("{speed} samples/s", speed=f"{rate * samples_a_step:.1f}"))
             parts.append(tr("{seconds} s left", seconds=f"{left / rate:.0f}"))
-        if memory and memory.bytes_used:
-            parts.append(f"{memory.bytes_used[-1] / 1e9:.2f} GB")
+        if memory_bytes:
+            parts.append(f"{memory_bytes / 1e9:.2f} GB")
         return f"{elapsed:5.0f} s  " + ", ".join(parts)
 
 
 class Follower:
-    """Reads a file of events while it is being written."""
+    """Reads a file of events while it is being written.
 
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
+    Args:
+        file: the file; None where the call tells nothing.
+        since: when the call began, in seconds since 1970; what was told before that was told before
+            an interruption. None: all that is there already was.
+    """
+
+    def __init__(self, file: Path | None, since: float | None = None) -> None:
+        self._file, self._since = file, since
         self._read = 0  # bytes, up to the end of the last whole line
-        self.state = State()
-        self.look()  # what was told before an interruption
-        self.state.phase = "loading" if file else "working"
-        self.state.seconds = 0.0
+        self.state = State(phase="loading" if file else "working")
+        self.look()
+        if since is None:
+            self.state.interrupted()
 
     def look(self) -> State:
         """Take what has been told since the last look, and return where the call is."""
@@ -136,12 +155,34 @@ class Follower:
         self._read += len(whole)
         for event in events.parse(whole.decode("utf-8").splitlines()):
             self.state.take(event)
+            if self._since is not None and event["at"] < self._since:
+                self.state.interrupted()
         return self.state
 
 
 def is_headless() -> bool:
     """Return whether nobody watches: papermill, nbval or a script, not JupyterLab."""
-    return bool(os.environ.get("TUTORIAL_HEADLESS")) or "ipykernel" not in sys.modules
+    if os.environ.get("TUTORIAL_HEADLESS"):
+        return True
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is None
+
+
+_reported: ContextVar[Callable[[Pulse], None] | None] = ContextVar("_reported", default=None)
+
+
+@contextmanager
+def reported(report: Callable[[Pulse], None]) -> Iterator[None]:
+    """Have what calls in the block would show go to others, who watch from elsewhere.
+
+    Args:
+        report: takes where the call is, once a second.
+    """
+    token = _reported.set(report)
+    try:
+        yield
+    finally:
+        _reported.reset(token)
 
 
 class Display:
@@ -151,17 +192,23 @@ class Display:
         told: the file of its events; None where it tells none.
         samples_a_step: training examples of an optimizer step.
         memory: takes the samples of the call's memory.
+        origin: on which machine, in which run and when: a page can show what another machine did.
     """
 
     def __init__(
-        self, told: Path | None, samples_a_step: int = 0, memory: MemoryTrace | None = None
+        self,
+        told: Path | None,
+        samples_a_step: int = 0,
+        memory: MemoryTrace | None = None,
+        origin: str = "",
     ) -> None:
-        self._follower = Follower(told)
-        self._samples_a_step, self._memory = samples_a_step, memory
+        self._told, self._follower = told, Follower(told)
+        self._samples_a_step, self._memory, self._origin = samples_a_step, memory, origin
         self._begin = time.monotonic()
         self._shown_at = -1e9
-        self._headless = is_headless()
-        self._handle: Any = None
+        self._report = _reported.get()
+        self._screen: Screen | None = None
+        self._headless = self._report is None and is_headless()
 
     def tick(self) -> None:
         """Show the state, if it is time to."""
@@ -173,25 +220,48 @@ class Display:
 
     def _show(self) -> None:
         state = self._follower.look()
+        memory = self._memory.bytes_used[-1] if self._memory and self._memory.bytes_used else None
+        if self._report:
+            self._report(
+                Pulse(
+                    told=self._told,
+                    samples_a_step=self._samples_a_step,
+                    memory_bytes=memory,
+                    looping=state.looping,
+                )
+            )
+            return
+        if self._screen is None:
+            self._screen = Screen(self._origin, self._headless)
         elapsed = time.monotonic() - self._begin
-        line = state.line(elapsed, self._samples_a_step, self._memory)
-        if self._headless:
-            print(line, flush=True)
-        else:
-            self._show_live(line, state)
-
-    def _show_live(self, line: str, state: State) -> None:
-        from IPython.display import HTML, display
-
-        from helpers.calls import live
-
-        picture = live.curve(state.losses, state.eval_losses, state.total) if state.total else ""
-        content = HTML(f"<code>{escape(line)}</code><br>{picture}")
-        if self._handle is None:
-            self._handle = display(content, display_id=True)
-        else:
-            self._handle.update(content)
+        self._screen.show(state.line(elapsed, self._samples_a_step, memory), state)
 
     def close(self) -> None:
         """Show the last state."""
         self._show()
+
+
+class Screen:
+    """Where a call is seen: one place in a notebook's page, or line after line in a log.
+
+    Args:
+        origin: the line above it; "" for none.
+        headless: nobody watches.
+    """
+
+    def __init__(self, origin: str, headless: bool = False) -> None:
+        self._origin, self._headless = origin, headless
+        self._place: Place | None = None
+        if headless and origin:
+            print(origin, flush=True)
+
+    def show(self, line: str, state: State) -> None:
+        """Show the state, with its one line."""
+        if self._headless:
+            print(line, flush=True)
+            return
+        from helpers.calls import live
+
+        if self._place is None:
+            self._place = live.Place(self._origin)
+        self._place.show(line, state.losses, state.eval_losses, state.total)

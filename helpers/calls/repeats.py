@@ -12,7 +12,7 @@ from helpers.ground.words import tr
 from helpers.inputs import data
 from helpers.inputs.settings import Settings
 from helpers.records import store
-from helpers.records.schema import SeedResult
+from helpers.records.schema import Record, SeedResult
 
 DEFAULT_SEED = 42  # transformers' own
 
@@ -37,16 +37,33 @@ def others(settings: Settings) -> list[Settings]:
     ]
 
 
-def _result(method: str, settings: Settings) -> SeedResult:
-    record = store.read(settings.run, settings.subject(method))
-    assert record.training is not None
+def result(method: str, record: Record) -> SeedResult:
+    """Return what one training came to, from its record."""
+    trained = record.training
+    assert trained is not None
+    peaks = [peak for peak in (trained.peaks.training, trained.peaks.evaluation) if peak]
     return SeedResult(
         method=method,
         seed=record.recipes["train"].get("seed", DEFAULT_SEED),
-        held_out_loss=record.training.final_eval_loss,
+        held_out_loss=trained.final_eval_loss,
         correct=record.answers.correct,
         n=record.answers.n,
+        scored=record.data.scored,
+        right=[item.correct for item in record.answers.items],
+        losses=trained.problem_losses,
+        call_seconds=trained.call_seconds,
+        tensors=max(peaks) if trained.peaks.training else None,
     )
+
+
+def records(method: str, settings: Settings) -> list[Record]:
+    """Return the records of all trainings of a method, the run's own first.
+
+    Raises:
+        TutorialError: one is missing, with the notebook that makes it.
+    """
+    subject = settings.subject(method)
+    return [store.read(each.run, subject) for each in (settings, *others(settings))]
 
 
 def repeat(method: str, settings: Settings, say: Callable[[str], None] = print) -> list[SeedResult]:
@@ -71,17 +88,4 @@ def repeat(method: str, settings: Settings, say: Callable[[str], None] = print) 
         data.prepare(other, say)
         training.train(method, other, say)
         prediction.answered(method, other, say)
-    return [_result(method, each) for each in (settings, *others(settings))]
-
-
-def read(settings: Settings) -> list[SeedResult]:
-    """Return the results of all seeds of all methods.
-
-    Raises:
-        TutorialError: one is missing, with the notebook that makes it.
-    """
-    return [
-        _result(method.name, each)
-        for method in settings.methods
-        for each in (settings, *others(settings))
-    ]
+    return [result(method, record) for record in records(method, settings)]

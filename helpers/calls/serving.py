@@ -24,6 +24,7 @@ from helpers.inputs import keys, recipes
 from helpers.inputs.methods import Recipe
 from helpers.inputs.settings import Settings
 from helpers.programs import process, steps
+from helpers.programs.making import Making
 from helpers.records import schema, store
 from helpers.records.versions import versions
 
@@ -35,8 +36,8 @@ WEB_PORT = 6006  # the one that AutoDL forwards
 PATIENCE_SECONDS = 900.0  # a 7B model may come from a slow disk
 _ANSWER_SECONDS = 600.0
 # What the recipe of a prediction and that of a chat have in common, quantisation's keys besides.
-_KEPT = ("model_name_or_path", "adapter_name_or_path", "template", "finetuning_type", "cutoff_len",
-         "max_new_tokens", "do_sample")  # fmt: skip
+_KEPT = ("model_name_or_path", "adapter_name_or_path", "finetuning_type", "cutoff_len",
+         "max_new_tokens", "do_sample", *recipes.READING_KEYS)  # fmt: skip
 # A proxy of the environment (AutoDL's, say) must not be asked for this machine.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -324,10 +325,10 @@ def chat(
     inputs = identity(subject, settings) | {"questions": list(questions)}
     file = run.answers(subject).with_name(f"{subject}_chat.json")
 
-    def action() -> None:
+    def action(making: Making) -> None:
         with serving(subject, settings) as server:
             said = [{"question": text, "answer": server.ask(text)} for text in questions]
-        write_json(file, said)
+        write_json(making.place(file), said)
 
-    steps.done_once(run, f"{subject}_chat", inputs, [file], action, say)
+    steps.done_once(run, f"{subject}_chat", inputs, file, action, say)
     return [Said.model_validate(one) for one in json.loads(file.read_text("utf-8"))]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from helpers.calls import factory
+from helpers.calls import attached, factory
 from helpers.calls.checkpoints import Attempt, Parts, joined
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
@@ -16,8 +17,16 @@ from helpers.inputs import data, models, recipes
 from helpers.inputs.recipes import Recipe
 from helpers.inputs.settings import Settings
 from helpers.programs import faults, steps
+from helpers.programs.making import Making
 from helpers.records import schema
-from helpers.records.schema import Digest, FrozenWeights, LossPoint, Peaks, Training
+from helpers.records.schema import (
+    Digest,
+    FrozenWeights,
+    LossPoint,
+    Peaks,
+    ProblemLoss,
+    Training,
+)
 from helpers.records.versions import versions
 from helpers.worker import events
 
@@ -44,9 +53,18 @@ def peaks(told: Sequence[events.Event]) -> Peaks:
     return Peaks.model_validate(found)
 
 
+def problem_losses(told: Sequence[events.Event]) -> list[ProblemLoss]:
+    """Return the losses of the held-out problems at the last evaluation that told of them."""
+    for event in reversed(told):
+        if event["event"] == "losses":
+            pairs = zip(event["nats"], event["tokens"], strict=True)
+            return [ProblemLoss(nats=nats, tokens=tokens) for nats, tokens in pairs]
+    return []
+
+
 def _facts(
-    method: str,
     settings: Settings,
+    folder: Path,
     used: Recipe,
     call: factory.Call,
     before: Parts,
@@ -57,7 +75,6 @@ def _facts(
 
     The losses are those of trainer_state.json, which goes through checkpoints whole.
     """
-    folder = settings.run.adapter(method)
     results = json.loads((folder / "all_results.json").read_text())
     state = json.loads((folder / "trainer_state.json").read_text())
     optimizer_steps, rows = state["global_step"], state["log_history"]
@@ -84,23 +101,27 @@ def _facts(
         memory=joined(before.memory, call.memory, before.seconds),
         peaks=peaks(told),
         frozen_weights=frozen,
+        problem_losses=problem_losses(told),
         adapter_bytes=adapter.stat().st_size,
         adapter_sha256=sha256_file(adapter),
-        origin=schema.origin(settings.run.name),
+        origin=schema.origin(settings.run.name, settings.environment),
     )
 
 
-def _call(method: str, settings: Settings, used: Recipe, attempt: Attempt) -> factory.Call:
+def _call(
+    method: str, settings: Settings, used: Recipe, making: Making, attempt: Attempt
+) -> factory.Call:
     try:
         return factory.call(
-            "train", method, used, settings, arguments=attempt.arguments, on_tick=attempt.keep
-        )
+            "train", method, used, settings,
+            making=making, arguments=attempt.arguments, on_tick=attempt.keep,
+        )  # fmt: skip
     except TutorialError as error:
         if attempt.checkpoint:
             error.message += " " + tr(
                 "(This training went on from {checkpoint}; to start it anew, move {folder} away.)",
                 checkpoint=attempt.checkpoint.name,
-                folder=paths.shown(settings.run.adapter(method)),
+                folder=paths.shown(making.folder),
             )
         raise
 
@@ -109,6 +130,7 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     """Train an adapter, unless the run has one that was trained from the same inputs.
 
     A training with the same inputs that was interrupted goes on from its last whole checkpoint.
+    One that a notebook starts runs in a process of its own (helpers/calls/attached.py).
 
     Args:
         method: one of the run's.
@@ -124,8 +146,7 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     run = settings.run
     facts = data.facts_of(run)
     used = recipes.for_training(method, settings)
-    folder = run.adapter(method)
-    summary = folder / "training.json"
+    final = run.adapter(method)
     inputs = {
         "form": schema.FORM,
         "recipe": recipes.without_places(used),
@@ -135,9 +156,10 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
         "versions": versions(),
     }
 
-    def action() -> None:
-        attempt = Attempt(folder, inputs, say)
-        call = _call(method, settings, used, attempt)
+    def action(making: Making) -> None:
+        folder = making.place(final)
+        attempt = Attempt(folder, inputs, making.discard, say)
+        call = _call(method, settings, used, making, attempt)
         if not (folder / "adapter_model.safetensors").is_file():
             raise TutorialError(
                 tr("The training ended without an adapter: look into its log."), log=call.log
@@ -161,14 +183,17 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                     operators=", ".join(operators),
                 )
             )
-        trained = _facts(method, settings, used, call, attempt.parts, told, frozen)
+        trained = _facts(settings, folder, used, call, attempt.parts, told, frozen)
         # The evaluations tell: transformers logs a training loss that is NaN as 0.
         losses = [point.loss for point in trained.loss + trained.eval_loss]
         if not all(map(math.isfinite, [*losses, trained.final_eval_loss])):
             raise TutorialError(faults.sentence("loss is not a number"), log=call.log)
-        write_bytes(summary, trained.model_dump_json().encode())
+        write_bytes(folder / "training.json", trained.model_dump_json().encode())
 
-    steps.done_once(run, method, inputs, [folder], action, say)
+    if attached.wanted() and not steps.is_done(run, method, inputs, final):
+        attached.train(method, settings, inputs, say)
+    else:
+        steps.done_once(run, method, inputs, final, action, say, goes_on=True)
     return read(method, settings)
 
 

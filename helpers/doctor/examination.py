@@ -6,6 +6,7 @@ process of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,11 @@ def examine(
     if seen.torch:
         checks += _device_checks(settings, seen, answer)
     checks += [resources.check_memory(settings, root), *resources.check_disks(settings)]
-    others = (host.check_data_disk(root), resources.check_proxy(settings))
+    others = (
+        host.check_data_disk(root),
+        resources.check_proxy(settings),
+        packages.check_namesakes(os.environ.get("PYTHONPATH", "")),
+    )
     checks += [check for check in others if check]
     checks.append(packages.check_swanlab())
     return checks

@@ -275,6 +275,16 @@ def examine(error: ImportError, profile: str, root: Path = Path("/")) -> list[Ch
     return found + ([disk] if disk else [])
 
 
+def not_importable(error: ImportError) -> str:
+    """Return the sentence for a package that is missing or broken, or has gone meanwhile."""
+    return tr(
+        "{python} cannot import what the tutorial needs ({error}): run 'make setup' (if that "
+        "does not mend it, 'make clean setup'), then this again.",
+        python=sys.executable,
+        error=error,
+    )
+
+
 def without_packages(error: ImportError, arguments: Sequence[str]) -> int:
     """Do what `python -m helpers` can do where packages are missing; return its exit code, 1.
 
@@ -283,13 +293,7 @@ def without_packages(error: ImportError, arguments: Sequence[str]) -> int:
         arguments: the command line.
     """
     if "doctor" not in arguments:
-        said = tr(
-            "{python} cannot import what the tutorial needs ({error}): run 'make setup' (if that "
-            "does not mend it, 'make clean setup'), then this again.",
-            python=sys.executable,
-            error=error,
-        )
-        print(said, file=sys.stderr)
+        print(not_importable(error), file=sys.stderr)
         return 1
     words = [*arguments, f"--profile={os.environ.get('TUTORIAL_PROFILE', '')}"]
     profile = re.search(r"--profile[ =](\w*)", " ".join(words))

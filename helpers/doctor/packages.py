@@ -171,6 +171,27 @@ def check_deepspeed() -> Check:
     )
 
 
+def check_namesakes(python_path: str) -> Check | None:
+    """Is another package called helpers on PYTHONPATH (None where none is).
+
+    A notebook looks there before it looks into .venv.
+
+    Args:
+        python_path: the variable's value.
+    """
+    ours = paths.ROOT.resolve()
+    for folder in map(Path, filter(None, python_path.split(os.pathsep))):
+        if folder.resolve() == ours:
+            return None
+        if (folder / "helpers").is_dir() or (folder / "helpers.py").is_file():
+            return warn(
+                "PYTHONPATH",
+                tr("{folder} holds another package called helpers", folder=folder),
+                tr("Run 'unset PYTHONPATH' and start JupyterLab again from that shell."),
+            )
+    return None
+
+
 def check_swanlab() -> Check:
     """SwanLab logs to its cloud if a key is set, else to local files. The key is never shown."""
     if os.environ.get("SWANLAB_API_KEY"):

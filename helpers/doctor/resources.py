@@ -11,6 +11,7 @@ import psutil
 from helpers.doctor.host import Check, fail, ok, warn
 from helpers.ground import paths
 from helpers.ground.words import tr
+from helpers.inputs import sources
 from helpers.inputs.settings import Settings
 from helpers.machine import container
 
@@ -160,7 +161,7 @@ def check_proxy(settings: Settings) -> Check | None:
     """
     names = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy")]
     set_ones = sorted(name for name in names if os.environ[name])
-    hub = settings.model.modelscope or settings.profile.data.source == "math10k"
+    hub = settings.model.modelscope or sources.from_hub(settings.profile.data.source)
     if not hub or not set_ones:
         return None
     return warn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from helpers.face.boundary import bounded
 from helpers.face.outcomes import MergedView
 from helpers.face.views import (
     AnswersView,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from helpers.results.checks import Conclusion
 
 
+@bounded
 @dataclass(frozen=True)
 class SubjectFace:
     """The base model, or a merged one: it answers."""
@@ -61,6 +63,7 @@ class SubjectFace:
         return self.tutorial.chat(question, self.name)
 
 
+@bounded
 @dataclass(frozen=True)
 class MethodFace(SubjectFace):
     """A method: its recipe, its plan, its training, its adapter."""
@@ -95,8 +98,10 @@ class MethodFace(SubjectFace):
             TutorialError: an input is missing (with the notebook that makes it), or it failed.
         """
         from helpers.calls import training
+        from helpers.doctor import beforehand
 
         settings = self.tutorial.settings
+        beforehand.check(settings)
         facts = training.train(self.name, settings, self.tutorial.say)
         return TrainingView(facts, self.subject, settings)
 
@@ -129,11 +134,11 @@ class MethodFace(SubjectFace):
     def repeat(self) -> Table:
         """Train and ask it once more for each further seed that the run wants."""
         from helpers.calls import repeats
-        from helpers.results import tables
+        from helpers.results import comparison_tables
 
         settings = self.tutorial.settings
         results = repeats.repeat(self.name, settings, self.tutorial.say)
-        return tables.seeds(results, settings.subjects)
+        return comparison_tables.seeds(results, settings.subjects)
 
     def merge(self) -> MergedView:
         """Merge the adapter into each base that the registry knows for it.

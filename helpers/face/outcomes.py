@@ -9,18 +9,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from helpers.face.boundary import bounded
 from helpers.ground import paths
-from helpers.ground.shown import Dialogue, Picture, Sentence, Shown, Table, View, facts
+from helpers.ground.shown import Dialogue, Picture, Sentence, Several, Shown, Table, View, facts
 from helpers.ground.words import tr
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 
 if TYPE_CHECKING:
-    from helpers.records.schema import Record, Score
+    from helpers.planning.plan import Plan
+    from helpers.records.schema import ArticleMemory, Record, Score, Training
     from helpers.results.checks import Conclusion
     from helpers.results.comparison import Comparison
 
 
+@bounded
+@dataclass(frozen=True)
+class SavingView(View):
+    """What the further methods save of memory, with the article's settings and with the run's."""
+
+    plans: Mapping[str, Plan]
+    article: Mapping[str, Plan]
+    trainings: Mapping[str, Training]
+    measured: ArticleMemory | None  # None: the run has the article's settings
+    settings: Settings
+
+    def shown(self) -> Shown:
+        from helpers.results import saving
+
+        if self.measured is None:
+            return Sentence(
+                tr("This run trains with the article's settings: what was saved stands above.")
+            )
+        found = (self.trainings, self.article, self.measured, self.settings)
+        return Several([saving.table(self.plans, *found), saving.why(*found)])
+
+    def picture(self) -> Picture:
+        """Draw training steps in both settings, planned and measured."""
+        from helpers.results import memory_figures
+
+        if self.measured is None:
+            pairs = {name: (plan, self.trainings[name]) for name, plan in self.plans.items()}
+            return memory_figures.planned_and_measured(pairs, self.settings, "both_settings")
+        return memory_figures.both_settings(
+            self.plans, self.trainings, self.article, self.measured, self.settings
+        )
+
+
+@bounded
 @dataclass(frozen=True)
 class MergedView(View):
     """The merged models of one method, in their folders."""
@@ -34,6 +70,7 @@ class MergedView(View):
         return tables.merged_folders(self.subjects, self.settings.run)
 
 
+@bounded
 @dataclass(frozen=True)
 class MergesView(View):
     """All merged models, measured against base + adapter."""
@@ -51,7 +88,8 @@ class MergesView(View):
         from helpers.results import figures
 
         merges = {name: record.merge for name, record in self.records.items() if record.merge}
-        return figures.merge_bars(merges, self.settings, "merges")
+        scored = all(record.data.scored for record in self.records.values())
+        return figures.merge_bars(merges, self.settings, "merges", scored)
 
     def check(self) -> Conclusion:
         """Show the checks of the merged models.
@@ -59,11 +97,12 @@ class MergesView(View):
         Raises:
             TutorialError: one does not hold.
         """
-        from helpers.results import checks
+        from helpers.results import checks, merge_checks
 
-        return checks.conclude(checks.of_merges(self.records, self.settings))
+        return checks.conclude(merge_checks.of_merges(self.records, self.settings))
 
 
+@bounded
 @dataclass(frozen=True)
 class ComparisonView(View):
     """The comparison: everything in it is drawn from comparison.json alone."""
@@ -97,17 +136,17 @@ class ComparisonView(View):
     def plans(self) -> Picture:
         """Draw this run's planned peaks, and the article's recipes' on an Ascend card."""
         from helpers.planning import planner
-        from helpers.results import figures
+        from helpers.results import memory_figures
 
         log = self.settings.run.logs / "article_plans.log"
-        return figures.all_plans(
+        return memory_figures.all_plans(
             planner.for_run(self.settings, lambda line: None),
             planner.article_plans(log),
             self.settings,
         )
 
-    def accuracy(self) -> Picture:
-        """Draw the share of held-out problems that each subject answered."""
+    def accuracy(self) -> Shown:
+        """Draw the share of held-out problems that each subject answered, where that is known."""
         from helpers.results import figures
 
         return figures.accuracy_bars(self.facts, self.settings.run)
@@ -118,6 +157,12 @@ class ComparisonView(View):
 
         return comparison_tables.pairs(self.facts)
 
+    def evidence(self) -> Table:
+        """Return the figures that the verdict weighs, and where each is from."""
+        from helpers.results import comparison_tables
+
+        return comparison_tables.evidence(self.facts)
+
     @property
     def verdict(self) -> Sentence:
         """Which method to use here, from the figures alone."""
@@ -127,9 +172,9 @@ class ComparisonView(View):
 
     def seeds(self) -> Table:
         """Return the results of all seeds."""
-        from helpers.results import tables
+        from helpers.results import comparison_tables
 
-        return tables.seeds(self.facts.seeds, self.facts.subjects)
+        return comparison_tables.seeds(self.facts.seeds, self.facts.subjects)
 
     def examples(self) -> Dialogue:
         """Return a few held-out problems with what each subject wrote."""
@@ -158,6 +203,7 @@ class ComparisonView(View):
         return checks.conclude(checks.of_comparison(self.facts))
 
 
+@bounded
 @dataclass(frozen=True)
 class Judged(View):
     """What evalscope has found so far."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from helpers.face.boundary import bounded
 from helpers.face.method import MethodFace, SubjectFace
-from helpers.face.outcomes import ComparisonView, Judged, MergesView
+from helpers.face.outcomes import ComparisonView, Judged, MergesView, SavingView
 from helpers.face.views import Findings, MachineView, ModelView, PlansView, Problems
-from helpers.ground.shown import Code, Dialogue, Several, Shown, View
+from helpers.ground.errors import TutorialError
+from helpers.ground.shown import Code, Dialogue, Several, Shown, Table, View
+from helpers.ground.words import tr
 from helpers.inputs.settings import AUTO, Settings, resolve
 
 if TYPE_CHECKING:
@@ -22,6 +25,28 @@ if TYPE_CHECKING:
     from helpers.results.checks import Conclusion
 
 
+def _check_text(**given: object) -> None:
+    """Check that a notebook's parameters are text, where they have to be.
+
+    Raises:
+        TutorialError: one is not; the sentence names it.
+    """
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise TutorialError(
+                tr('{name}={value!r} must be text in quotation marks, or "auto".',
+                   name=name, value=value)
+            )  # fmt: skip
+
+
+def _joined(names: object) -> object:
+    """Return names in one text; what is no list of texts as it is."""
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return " ".join(names)
+    return names
+
+
+@bounded
 class Tutorial(View):
     """One run: a model, its data, and the methods that are compared on them.
 
@@ -29,12 +54,16 @@ class Tutorial(View):
         profile: smoke, cpu, cuda, npu, or "auto": what the hardware calls for.
         model: a name of configs/models.yaml, a ModelScope id, a folder, or "auto": the profile's.
         run: the name of the folder under runs/, or "auto": the profile's name.
-        data: math10k, generated, the path of a parquet file, or "auto": the profile's.
+        data: math10k, generated, the path of a file (parquet, JSON, JSON Lines, CSV) or of a folder
+            of them, a ModelScope id, or "auto": the profile's.
         overrides: recipe keys to set for every training, as LLaMA-Factory spells them.
         tuned: yes, no, or "auto": what the profile does by default.
         seeds: how often each method is trained, with another seed each time; "auto": once.
         methods: names of recipes in configs/, in one string or a list; "auto": those of
             configs/tutorial.yaml.
+        train: how many rows to train on, or "auto": the profile's.
+        evaluate: how many rows to hold out, or "auto": the profile's.
+        columns: what the data call their columns, as in "instruction=question output=solution".
         say: takes the lines that tell what happens.
 
     Raises:
@@ -51,11 +80,21 @@ class Tutorial(View):
         tuned: str = AUTO,
         seeds: str | int = AUTO,
         methods: str | Sequence[str] = AUTO,
+        train: str | int = AUTO,
+        evaluate: str | int = AUTO,
+        columns: str | Mapping[str, str] = AUTO,
         *,
         say: Callable[[str], None] = print,
     ) -> None:
+        _check_text(profile=profile, model=model, run=run, data=data, tuned=tuned)
+        _check_text(methods=methods if isinstance(methods, str) else _joined(methods))
+        if overrides is not None and not isinstance(overrides, Mapping):
+            raise TutorialError(
+                tr("overrides={value!r} must name keys and values: {{'lora_rank': 16}}, say.",
+                   value=overrides)
+            )  # fmt: skip
         self.settings: Settings = resolve(
-            profile, model, run, data, overrides, tuned, seeds, methods
+            profile, model, run, data, overrides, tuned, seeds, methods, train, evaluate, columns
         )
         self.say = say
 
@@ -81,10 +120,13 @@ class Tutorial(View):
         """Bring the base model to this machine, unless it is here.
 
         Raises:
-            TutorialError: no network, a wrong hash, a full disk, or a folder that is no model.
+            TutorialError: no network, a wrong hash, a full disk, or a folder that is no model; or
+                an override that LLaMA-Factory would refuse.
         """
+        from helpers.doctor import beforehand
         from helpers.inputs import models
 
+        beforehand.check(self.settings)
         log = self.settings.run.logs / "model.log"
         return ModelView(self.settings.model, models.obtain(self.settings.model, log))
 
@@ -153,6 +195,27 @@ class Tutorial(View):
     def train(self, method: str) -> Shown:
         """Train with a method: `method(...).train()`."""
         return self.method(method).train()
+
+    def measure_saving(self) -> SavingView:
+        """Measure what the methods take with the article's settings, beside this run's.
+
+        A few real steps of each; nothing is done where the run has these settings.
+
+        Raises:
+            TutorialError: a training is missing (with the notebook that makes it), or a step
+                failed.
+        """
+        from helpers.calls import article_memory, training
+        from helpers.planning import planner
+
+        settings = self.settings
+        return SavingView(
+            planner.for_run(settings, lambda line: None),
+            planner.article_settings(settings, lambda line: None),
+            {each.name: training.read(each.name, settings) for each in settings.methods},
+            article_memory.measure(settings, self.say),
+            settings,
+        )
 
     def answer(self, subject: str) -> Shown:
         """Have a subject answer the held-out problems: `subject(...).answer()`."""
@@ -223,11 +286,9 @@ class Tutorial(View):
         Raises:
             TutorialError: a record is missing, or they differ in more than the method.
         """
-        from helpers.calls import repeats
         from helpers.results import comparison
 
-        comparison.compare(self.settings, repeats.read(self.settings))
-        return self.comparison
+        return ComparisonView(comparison.compare(self.settings), self.settings)
 
     @property
     def comparison(self) -> ComparisonView:
@@ -281,11 +342,34 @@ class Tutorial(View):
             parameters: what goes into each notebook's `parameters` cell.
 
         Raises:
-            TutorialError: a notebook failed, or another run is at work in the folder.
+            TutorialError: a notebook failed, or another run is at work in the folder; or, before
+                anything starts, an override or a folder that would end it.
         """
         from helpers.calls import notebooks
+        from helpers.doctor import beforehand
 
+        beforehand.check(self.settings)
         notebooks.run_notebooks(self.settings, dict(parameters), self.say)
+
+    @property
+    def runs(self) -> Table:
+        """All runs on this machine: what is at work in each, and what is finished."""
+        from helpers.calls import running
+
+        return running.overview()
+
+    def stop(self) -> list[str]:
+        """Stop the trainings that notebooks of this run have started, with a checkpoint.
+
+        Returns:
+            The names of the methods whose training has ended.
+
+        Raises:
+            TutorialError: none is running.
+        """
+        from helpers.calls import running
+
+        return running.stop(self.settings.run, self.say)
 
     def publish(self) -> list[Path]:
         """Take over the executed notebooks of the run into notebooks/, outputs and all."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.face.boundary import bounded
 from helpers.ground.shown import (
     Code,
     Dialogue,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from helpers.results.checks import Check, Conclusion
 
 
+@bounded
 @dataclass(frozen=True)
 class MachineView(View):
     """What this machine is."""
@@ -45,6 +47,7 @@ class MachineView(View):
         return self.facts.table()
 
 
+@bounded
 @dataclass(frozen=True)
 class Findings(View):
     """What the doctor found."""
@@ -69,6 +72,7 @@ class Findings(View):
         return checks.of_doctor(self.found)
 
 
+@bounded
 @dataclass(frozen=True)
 class ModelView(View):
     """The base model, in its folder."""
@@ -87,6 +91,7 @@ class ModelView(View):
         return checks.of_model(self.folder)
 
 
+@bounded
 @dataclass(frozen=True)
 class Problems(View):
     """The prepared data of a run."""
@@ -134,6 +139,7 @@ class Problems(View):
         return checks.conclude(checks.of_data(self.settings))
 
 
+@bounded
 @dataclass(frozen=True)
 class RecipeView(View):
     """A method's recipe: as it stands in configs/, and as a run composes it."""
@@ -164,6 +170,7 @@ class RecipeView(View):
         return tables.recipe_differences(self.method, other.method)
 
 
+@bounded
 @dataclass(frozen=True)
 class PlanView(View):
     """What a method's training will take, and whether it fits."""
@@ -199,15 +206,16 @@ class PlanView(View):
 
     def against(self, *trainings: TrainingView) -> Picture:
         """Draw what was planned beside what trainings took."""
-        from helpers.results import figures
+        from helpers.results import memory_figures
 
-        return figures.planned_and_measured(
+        return memory_figures.planned_and_measured(
             {view.subject.name: (self.plans[view.subject.name], view.facts) for view in trainings},
             self.settings,
             f"{self.subject.name}_plan",
         )
 
 
+@bounded
 @dataclass(frozen=True)
 class PlansView(View):
     """What the trainings of all methods will take: training and evaluation apart."""
@@ -231,6 +239,7 @@ class PlansView(View):
         return any(plan.peak.peak_bytes <= usable for plan in self.plans.values())
 
 
+@bounded
 @dataclass(frozen=True)
 class TrainingView(View):
     """What a training did."""
@@ -261,6 +270,7 @@ class TrainingView(View):
         )
 
 
+@bounded
 @dataclass(frozen=True)
 class AnswersView(View):
     """A subject's answers to the held-out problems, scored."""
@@ -287,6 +297,7 @@ class AnswersView(View):
         return tables.examples(pairs.examples(views, count))
 
 
+@bounded
 @dataclass(frozen=True)
 class LayerView(View):
     """One linear layer after training: the frozen weight, and what was trained beside it."""
@@ -306,6 +317,7 @@ class LayerView(View):
         return mechanism.layer_picture(self.facts, self.settings.run)
 
 
+@bounded
 @dataclass(frozen=True)
 class BlockView(View):
     """One block of a real weight before and after quantisation."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from helpers.ground import escaping
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -38,7 +40,24 @@ def new_figure(
 
 
 def as_png(figure: Figure, dpi: int = 96) -> bytes:
-    """Return a figure as the bytes of a PNG."""
+    """Return a figure as the bytes of a PNG: a "$" in its texts is a dollar, not a formula.
+
+    On a logarithmic axis the labels of ticks stay formulas: matplotlib writes powers of ten so.
+    """
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    powers = {
+        text
+        for axis in figure.findobj(Axis)
+        if isinstance(axis, Axis) and isinstance(axis.get_major_formatter(), LogFormatter)
+        for text in [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+    }
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text not in powers:
+            text.set_parse_math(False)
+            text.set_text(escaping.lines(text.get_text()))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.ground import escaping
 from helpers.ground.words import tr
 
 
@@ -32,7 +33,7 @@ class TutorialError(Exception):
             parts.append(tr("The last lines of the log:") + f"\n{self.tail}")
         if self.log is not None:
             parts.append(tr("Log: {path}", path=self.log))
-        return "\n".join(parts)
+        return escaping.lines("\n".join(parts))
 
     # IPython calls this instead of printing a traceback (see IPython's `_render_traceback_`).
     def _render_traceback_(self) -> list[str]:

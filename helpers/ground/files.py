@@ -6,56 +6,169 @@ import errno
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import yaml
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from helpers.ground import escaping
 from helpers.ground.errors import TutorialError
-from helpers.ground.paths import shown
+from helpers.ground.paths import in_recipe, shown
 from helpers.ground.words import tr
 
 _ASIDE = ".aside"  # how a folder's name ends while it is being filled
 
 
+def _nearest(path: Path) -> Path:
+    """Return what is there of a path: itself, or the nearest folder above it."""
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            place.lstat()
+            return place
+    return path
+
+
+def _owner(place: Path) -> str:
+    """Return who owns a file or folder, if that is somebody else; "" if not."""
+    number = place.lstat().st_uid
+    if number == os.geteuid():
+        return ""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def refusal(error: OSError, path: Path) -> TutorialError | None:
+    """Return what readers are told where the file system refused something.
+
+    Args:
+        error: what it said.
+        path: what was being read or written; where `error` names a file, that one counts.
+
+    Returns:
+        One sentence; None where nothing better is known than what the system says.
+    """
+    code = error.errno
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return TutorialError(
+            tr(
+                "The disk is full: {path} could not be written. Make room (old runs lie in "
+                "runs/, models in models/) and run this again; finished steps are kept.",
+                path=shown(path),
+            ),
+            fault="disk full",
+        )
+    if code == errno.EFBIG:
+        return TutorialError(
+            tr(
+                "{path} is larger than a file may be here: run 'ulimit -f unlimited' in this "
+                "shell, or choose another place with TUTORIAL_RUNS=/folder.",
+                path=shown(path),
+            )
+        )
+    if code in (errno.EMFILE, errno.ENFILE):
+        return TutorialError(
+            tr("No more files can be opened: run 'ulimit -n 4096' in this shell, then this again.")
+        )
+    named = error.filename if isinstance(error.filename, str | bytes) else ""
+    file = Path(os.fsdecode(named) or path)
+    name = in_recipe(file)  # where it really lies, for that is what is wrong with it
+    if code in (errno.EACCES, errno.EROFS, errno.EPERM):
+        there = _nearest(file)
+        name = in_recipe(there)
+        if code != errno.EROFS and (owner := _owner(there)):
+            sentence = tr(
+                "{path} belongs to {owner}, and may not be used by this user: let that user give "
+                "it back (after 'sudo make run', say, with 'sudo chown -R'), or choose another "
+                "RUN=name.",
+                path=name,
+                owner=owner,
+            )
+        else:
+            sentence = tr(
+                "{path} cannot be written or read: it is read-only, or not for this user. Choose "
+                "another place with TUTORIAL_RUNS=/folder or TUTORIAL_MODELS=/folder, or change "
+                "its permissions.",
+                path=name,
+            )
+        return TutorialError(sentence, fault="read-only")
+    if code in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
+        return TutorialError(
+            tr(
+                "{path} cannot be written: something else already has that name. Move it away, "
+                "or choose another RUN=name.",
+                path=name,
+            )
+        )
+    if code == errno.ENAMETOOLONG:
+        return TutorialError(
+            tr(
+                "A path is too long for this file system ({path}): choose a shorter RUN=name, or a "
+                "shorter place with TUTORIAL_RUNS=/folder or TUTORIAL_MODELS=/folder.",
+                path=f"{name[:60]}...",
+            )
+        )
+    if code == errno.ELOOP:
+        return TutorialError(
+            tr("{path} is a symbolic link that leads back to itself: mend the link.", path=name)
+        )
+    if code == errno.ENOENT:
+        return TutorialError(
+            tr(
+                "{path} is not there and cannot be made: something removed it meanwhile, or its "
+                "file system takes no new folders. Run this again, or choose another place with "
+                "TUTORIAL_RUNS=/folder or TUTORIAL_MODELS=/folder.",
+                path=name,
+            )
+        )
+    return None
+
+
 @contextmanager
 def refusals_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder without write permission into one sentence."""
+    """Turn what a file system refuses (see `refusal`) into one sentence."""
     try:
         yield
+    except RecursionError as error:  # pathlib makes the folders above by calling itself
+        told = refusal(OSError(errno.ENAMETOOLONG, "", str(path)), path)
+        raise told or error from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TutorialError(
-                tr(
-                    "The disk is full: {path} could not be written. Make room (old runs lie in "
-                    "runs/, models in models/) and run this again; finished steps are kept.",
-                    path=shown(path),
-                ),
-                fault="disk full",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise TutorialError(
-                tr(
-                    "{path} cannot be written: its folder is read-only. Choose another place with "
-                    "TUTORIAL_RUNS=/folder or TUTORIAL_MODELS=/folder, or change its permissions.",
-                    path=shown(path),
-                ),
-                fault="read-only",
-            ) from error
-        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-            raise TutorialError(
-                tr(
-                    "{path} cannot be written: something else already has that name. Move it away, "
-                    "or choose another RUN=name.",
-                    path=shown(path),
-                )
-            ) from error
+        if told := refusal(error, path):
+            raise told from error
         raise
+
+
+@contextmanager
+def locked(file: Path, busy: str = "", seconds: float = -1) -> Iterator[None]:
+    """Hold a lock for as long as the block runs; its folder is made.
+
+    Args:
+        file: the lock's file.
+        busy: the sentence where another process holds it, with what to do.
+        seconds: how long to wait for that one; -1 waits until it is done.
+
+    Raises:
+        TutorialError: another process holds it, or the file cannot be locked.
+    """
+    with refusals_explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout as error:
+            raise TutorialError(busy) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -94,7 +207,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_yaml(path: Path, value: dict[str, Any], header: str = "") -> None:
     """Write `value` as YAML in its own order, under the comment lines of `header`."""
-    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    comment = "".join(f"# {line}\n" for line in escaping.lines(header).split("\n") if header)
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     write_bytes(path, (comment + text).encode())
 

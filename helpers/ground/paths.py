@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 PROFILES = CONFIGS / "profiles"
 NOTEBOOKS = ROOT / "notebooks"
+
+
+def _place(variable: str, name: str) -> Path:
+    """Return the folder that a variable names, from the repository wherever one is called."""
+    typed = os.environ.get(variable) or name
+    with suppress(RuntimeError):  # "~": nobody's home
+        typed = str(Path(typed).expanduser())
+    return Path(os.path.realpath(ROOT / typed))  # unlike resolve(), goes on where links lead round
+
+
 # Both can lie on another disk (AutoDL's data disk, say): they are what takes room.
-RUNS = Path(os.environ.get("TUTORIAL_RUNS") or ROOT / "runs").resolve()
-MODELS = Path(os.environ.get("TUTORIAL_MODELS") or ROOT / "models").resolve()
+RUNS = _place("TUTORIAL_RUNS", "runs")
+MODELS = _place("TUTORIAL_MODELS", "models")
 
 BENCHMARKS = ROOT / "benchmarks" / "results"
 
@@ -25,10 +36,10 @@ NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_co
 
 def shown(path: Path) -> str:
     """Return `path` as readers see it: relative to the repository where it lies inside."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     for base, prefix in ((ROOT, ""), (RUNS, "runs/"), (MODELS, "models/")):
         if path.is_relative_to(base):
-            return prefix + path.relative_to(base).as_posix()
+            return (prefix + path.relative_to(base).as_posix()).removesuffix("/.")
     return str(path)
 
 
@@ -86,6 +97,21 @@ class RunFolder:
         return self.root / "steps"
 
     @property
+    def running(self) -> Path:
+        """What runs in a process of its own (helpers/programs/detached.py)."""
+        return self.root / "running"
+
+    @property
+    def making(self) -> Path:
+        """What steps have not finished making (helpers/programs/making.py)."""
+        return self.root / "making"
+
+    @property
+    def inside(self) -> Path:
+        """What was found in trained layers (helpers/calls/inside.py)."""
+        return self.root / "inside"
+
+    @property
     def swanlab(self) -> Path:
         return self.root / "swanlab"
 
@@ -117,7 +143,7 @@ class RunFolder:
 
 def in_recipe(path: Path) -> str:
     """Return `path` as a recipe spells it: relative to the repository, where commands start."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
@@ -130,7 +156,9 @@ def as_typed(text: str) -> Path:
     try:
         path = (ROOT / Path(text).expanduser()).resolve()
         path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a null byte
+        str(path).encode()
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long, no such home, a link that leads to itself, a null byte, not UTF-8.
         raise TutorialError(
             tr("{text!r} cannot be the path of a file or folder.", text=text[:60])
         ) from error

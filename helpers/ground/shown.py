@@ -1,7 +1,7 @@
 """What shows itself: a table, a sentence, code, a picture; in a notebook, a terminal and a log.
 
-Whatever a table or a sentence holds is text, wherever it comes from: it is escaped here, once, so
-that a problem which holds `<script>` or a Markdown link shows as what it is.
+Whatever a table or a sentence holds is text, wherever it comes from: it is escaped here, once
+(escaping.py), so that a problem which holds `<script>` or a Markdown link shows as what it is.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.ground import escaping
+from helpers.ground.escaping import markdown as escaped
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]#|$~!])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WIDEST = 60  # characters of a column in a log
-
-
-def escaped(text: object) -> str:
-    """Return text in which Markdown and HTML find nothing to mark up, on one line."""
-    line = " ".join(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text)).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\1", line)
-
-
-def _as_line(text: object) -> str:
-    return " ".join(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text)).split())
 
 
 class Shown(ABC):
@@ -45,7 +35,7 @@ class Shown(ABC):
 
     def print(self, console: Console) -> None:
         """Print it to a terminal (rich)."""
-        console.print(self.plain(), markup=False, highlight=False)
+        console.print(self.plain(), markup=False, highlight=False, emoji=False)
 
     def __str__(self) -> str:
         return self.plain()
@@ -104,28 +94,28 @@ class Table(Shown):
         return f"{table}\n\n*{escaped(self.note)}*" if self.note else table
 
     def plain(self) -> str:
-        lines = [[_as_line(cell) for cell in row] for row in (self.header, *self.rows)]
+        lines = [[escaping.line(cell) for cell in row] for row in (self.header, *self.rows)]
         widths = [min(_WIDEST, max(map(len, column))) for column in zip(*lines, strict=True)]
         text = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         ]
-        return "\n".join(filter(None, [_as_line(self.title), *text, _as_line(self.note)]))
+        return "\n".join(filter(None, [escaping.line(self.title), *text, escaping.line(self.note)]))
 
     def print(self, console: Console) -> None:
         from rich.table import Table as RichTable
         from rich.text import Text as RichText
 
         table = RichTable(
-            title=RichText(self.title) if self.title else None,
+            title=RichText(escaping.line(self.title)) if self.title else None,
             title_justify="left",
-            caption=RichText(self.note) if self.note else None,
+            caption=RichText(escaping.line(self.note)) if self.note else None,
             caption_justify="left",
         )
         for name in self.header:
-            table.add_column(RichText(name))
+            table.add_column(RichText(escaping.line(name)))
         for row in self.rows:
-            table.add_row(*(RichText(_as_line(cell)) for cell in row))
+            table.add_row(*(RichText(escaping.line(cell)) for cell in row))
         console.print(table)
 
 
@@ -142,7 +132,7 @@ class Sentence(Shown):
         )
 
     def plain(self) -> str:
-        return "\n".join(filter(None, [_as_line(self.text), _as_line(self.note)]))
+        return "\n".join(filter(None, [escaping.line(self.text), escaping.line(self.note)]))
 
 
 @dataclass(frozen=True)
@@ -155,10 +145,10 @@ class Code(Shown):
     def markdown(self) -> str:
         ticks = max((len(run) for run in re.findall(r"`{3,}", self.text)), default=2) + 1
         fence = "`" * ticks
-        return f"{fence}{self.language}\n{self.text.rstrip()}\n{fence}"
+        return f"{fence}{self.language}\n{self.plain()}\n{fence}"
 
     def plain(self) -> str:
-        return self.text.rstrip()
+        return escaping.lines(self.text).rstrip()
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ class Dialogue(Shown):
         for entry in self.entries:
             parts.append(f"**{escaped(entry.heading)}**\n")
             parts += [
-                f"- {mark + ' ' if mark else ''}*{escaped(who)}*: {escaped(text)}"
+                f"- {escaped(mark) + ' ' if mark else ''}*{escaped(who)}*: {escaped(text)}"
                 for mark, who, text in entry.answers
             ]
             parts.append("")
@@ -190,12 +180,12 @@ class Dialogue(Shown):
     def plain(self) -> str:
         parts = []
         for entry in self.entries:
-            parts.append(_as_line(entry.heading))
+            parts.append(escaping.line(entry.heading))
             parts += [
-                f"  {_as_line(f'{mark} {who}')}: {_as_line(text)}"
+                f"  {escaping.line(f'{mark} {who}')}: {escaping.line(text)}"
                 for mark, who, text in entry.answers
             ]
-        return "\n".join([*parts, *filter(None, [_as_line(self.note)])])
+        return "\n".join([*parts, *filter(None, [escaping.line(self.note)])])
 
 
 @dataclass(frozen=True)
@@ -216,10 +206,11 @@ class Picture(Shown):
         return f"![{escaped(self.alt)}]({self.file.name})"
 
     def plain(self) -> str:
-        return self.alt
+        return escaping.line(self.alt)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        alt = self.plain()
+        return {"image/png": self.png, "text/plain": alt}, {"image/png": {"alt": alt}}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -69,18 +70,69 @@ def of_a_method() -> frozenset[str]:
     return by_class()["LoraArguments"] | quantisation()
 
 
+# Keys that decide what a run is and where it lies, and the setting that decides it instead.
+_BY_SETTING = {
+    "MODEL": ("model_name_or_path", "cache_dir"),
+    "DATA": ("dataset", "eval_dataset", "dataset_dir", "media_dir", "tokenized_path", "val_size"),
+    "RUN": ("output_dir", "logging_dir", "swanlab_logdir", "swanlab_run_name", "export_dir"),
+    "PROFILE": ("use_cpu",),
+    "METHODS": ("stage", "finetuning_type", "adapter_name_or_path"),
+}
+# What makes a run's calls what they are: they train, evaluate, and go on where they were.
+_ALWAYS = frozenset(
+    ("do_train", "do_eval", "do_predict", "predict_with_generate", "resume_from_checkpoint",
+     "overwrite_output_dir", "push_to_hub", "save_safetensors", "export_device", "export_size",
+     "export_legacy_format", "export_hub_model_id", "export_quantization_bit")
+)  # fmt: skip
+# Recipes are kept and shown, so a secret has no place in them.
+_SECRET = re.compile(r"_(token|api_key|secret|webhook_url)$")
+
+
+def _refuse_override(key: str) -> None:
+    setting = next((name for name, keys in _BY_SETTING.items() if key in keys), "")
+    if setting:
+        raise TutorialError(
+            tr(
+                "{key} takes no override, for {setting}= decides it in this tutorial: leave out "
+                "{key}, and set {setting}= where it should differ.",
+                key=key,
+                setting=setting,
+            )
+        )
+    if key in _ALWAYS:
+        raise TutorialError(
+            tr(
+                "{key} takes no override: a run decides it for each of its calls, which train, "
+                "answer and go on where they were; leave {key} out.",
+                key=key,
+            )
+        )
+    if _SECRET.search(key):
+        raise TutorialError(
+            tr(
+                "{key} takes no override, for recipes are kept and shown, and secrets should not "
+                "be: leave {key} out, and set the environment variable of that service.",
+                key=key,
+            )
+        )
+
+
 def check(keys: Iterable[str], where: str = "") -> None:
     """Check recipe keys against what LLaMA-Factory takes.
 
     Args:
         keys: the keys.
-        where: the file that they stand in; "" for overrides.
+        where: the file that they stand in; "" for overrides, of which those are refused that a run
+            decides by itself.
 
     Raises:
-        TutorialError: a key is unknown; the sentence names the nearest known one.
+        TutorialError: a key is unknown; the sentence names the nearest known one. Or it is not an
+            override's to set; the sentence says what sets it.
     """
     for key in keys:
         if key in known():
+            if not where:
+                _refuse_override(key)
             continue
         near = difflib.get_close_matches(str(key), known(), n=1)
         hint = tr("did you mean {near}?", near=near[0]) if near else tr("correct or remove it.")

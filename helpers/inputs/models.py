@@ -13,13 +13,13 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import (
     folder_aside,
+    locked,
     read_yaml,
     refusals_explained,
     sha256_file,
@@ -102,9 +102,36 @@ def source_named(source: str) -> str:
 
 
 def catalogue() -> dict[str, Model]:
-    """Return the models of configs/models.yaml by name."""
-    entries = read_yaml(paths.CONFIGS / "models.yaml")
-    return {name: Model(name=name, **entry) for name, entry in entries.items()}
+    """Return the models of configs/models.yaml by name.
+
+    Raises:
+        TutorialError: an entry is no model's; the sentence names it.
+    """
+    file = paths.CONFIGS / "models.yaml"
+    found = {}
+    for name, entry in read_yaml(file).items():
+        try:
+            found[str(name)] = Model.model_validate({"name": str(name), **(entry or {})})
+        except (ValidationError, TypeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise TutorialError(
+                tr(
+                    "The entry {name} of {file} is no model ({reason}): correct it, or restore the "
+                    "file with git.",
+                    name=name,
+                    file=paths.shown(file),
+                    reason=reason,
+                )
+            ) from error
+    return found
+
+
+def _is_path(wanted: str) -> bool:
+    """Return whether what was typed can only be a path: "./x", "~/x", "models/x", "a/b/c", ..."""
+    first, slash, rest = wanted.partition("/")
+    if first in (".", "..") or first.startswith("~") or (slash and not first) or "/" in rest:
+        return True
+    return bool(slash) and (paths.ROOT / first).is_dir()
 
 
 def find(wanted: str) -> Model:
@@ -119,6 +146,16 @@ def find(wanted: str) -> Model:
     folder = paths.as_typed(wanted)
     if folder.is_dir():
         return Model(name=folder.name, folder=folder)
+    if _is_path(wanted):
+        raise TutorialError(
+            tr(
+                "MODEL={wanted} is a path, and there is no folder {folder}: correct the "
+                "path, or name a model of the catalogue ({known}) or a ModelScope id.",
+                wanted=wanted,
+                folder=paths.in_recipe(folder),
+                known=", ".join(known),
+            )
+        )
     if re.fullmatch(r"[\w-]+/[\w.-]+", wanted):
         return Model(name=wanted.split("/")[1], modelscope=wanted)
     near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
@@ -142,15 +179,21 @@ def _read(file: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise TutorialError(
-            tr("{file} is not valid JSON: the model is damaged.", file=paths.shown(file))
-        ) from error
+    except (ValueError, RecursionError):
+        found = None
     if not isinstance(found, dict):
-        raise TutorialError(
-            tr("{file} is not valid JSON: the model is damaged.", file=paths.shown(file))
-        )
+        raise _damaged(file)
     return found
+
+
+def _damaged(file: Path) -> TutorialError:
+    return TutorialError(
+        tr(
+            "{file} is not valid JSON of a model: the model is damaged; put that file there whole, "
+            "or move its folder away and run 01_env again, which fetches what the catalogue has.",
+            file=paths.shown(file),
+        )
+    )
 
 
 def template(model: Model) -> str:
@@ -162,7 +205,7 @@ def template(model: Model) -> str:
     if model.template:
         return model.template
     architecture = _read(model.path / "config.json").get("model_type")
-    if architecture not in _TEMPLATE_OF_ARCHITECTURE:
+    if not isinstance(architecture, str) or architecture not in _TEMPLATE_OF_ARCHITECTURE:
         raise TutorialError(
             tr(
                 "No chat template is known for {model} (model_type {architecture!r}): name "
@@ -183,6 +226,7 @@ def check_folder(path: Path) -> None:
     folder = paths.shown(path)
     if not (path / "config.json").is_file():
         raise TutorialError(tr("{folder} is not a model: it holds no config.json.", folder=folder))
+    _read(path / "config.json")
     if not any(path.glob("*.safetensors")):
         raise TutorialError(
             tr(
@@ -193,8 +237,11 @@ def check_folder(path: Path) -> None:
         )
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(_read(index).get("weight_map", {}).values())
-        missing = sorted(name for name in shards if not (path / name).is_file())
+        shards = _read(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise _damaged(index)
+        names = set(map(str, shards.values()))
+        missing = sorted(name for name in names if not (path / name).is_file())
         if missing:
             raise TutorialError(
                 tr(
@@ -241,9 +288,7 @@ def obtain(model: Model, log: Path) -> Path:
     """
     path = model.path
     if model.folder is None:
-        with refusals_explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{model.slug}.lock"):  # two runs may want it at once
+        with locked(path.parent / f".{model.slug}.lock", seconds=-1):  # two runs may want it
             _bring(model, log)
     check_folder(path)
     return path
@@ -326,14 +371,14 @@ def sha256(path: Path) -> str:
     """
     kept_file = path / ".sha256.json"
     try:
-        kept: dict[str, Any] = json.loads(kept_file.read_text())
-    except (OSError, ValueError):
+        kept = _read(kept_file)
+    except (OSError, TutorialError):
         kept = {}
     hashes = {}
     for file in sorted(path.iterdir()):
         if file.suffix not in (".safetensors", ".json", ".txt", ".jinja", ".model"):
             continue
-        if file.name.startswith("."):
+        if file.name.startswith(".") or not file.is_file():
             continue
         state = file.stat()
         key = f"{file.name}:{state.st_size}:{state.st_mtime_ns}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,20 @@ from helpers.ground.words import tr
 from helpers.inputs import data, keys, methods, models
 from helpers.inputs.methods import Method, Recipe
 from helpers.inputs.settings import Settings
+from helpers.programs import steps
 
-# Overrides that decide how a model reads a problem and answers it, in training and in prediction.
-PREDICTION_KEYS = ("template", "cutoff_len", "max_samples", "max_new_tokens", "bf16", "fp16")
+# Overrides that decide how much a model reads and answers, in training and in prediction.
+PREDICTION_KEYS = ("cutoff_len", "max_samples", "max_new_tokens")
+# In which numbers it computes.
+PRECISION_KEYS = ("bf16", "fp16")
+# What decides how a problem is put to a model, and what model it is put to: from its training on,
+# a method keeps these wherever its adapter is.
+READING_KEYS = (
+    "template", "default_system", "enable_thinking", "preserve_thinking", "tool_format",
+    "use_fast_tokenizer", "split_special_tokens", "add_tokens", "add_special_tokens",
+    "init_special_tokens", "new_special_tokens_config", "resize_vocab", "rope_scaling",
+    "mixture_of_depths", "model_revision", "trust_remote_code",
+)  # fmt: skip
 # Where a run lies; they decide nothing about its figures.
 PLACE_KEYS = ("model_name_or_path", "adapter_name_or_path", "dataset_dir", "output_dir",
               "export_dir", "swanlab_logdir", "swanlab_run_name", "swanlab_mode")  # fmt: skip
@@ -67,12 +78,6 @@ def _changes(method: Method, settings: Settings) -> Recipe:
     }
 
 
-def _quantisation(method: Method, settings: Settings) -> Recipe:
-    """Return how a method's base model is held in its training, and so wherever its adapter is."""
-    trained = method.recipe | _changes(method, settings)
-    return {key: value for key, value in trained.items() if key in keys.quantisation()}
-
-
 def for_training(method: str, settings: Settings, planned: bool = False) -> Recipe:
     """Return the recipe of one training: the method's, then what the model, the run folder, the
     profile, its tuning and the overrides say, each replacing what stood before.
@@ -87,8 +92,10 @@ def for_training(method: str, settings: Settings, planned: bool = False) -> Reci
         TutorialError: the run has no such method, or the model is missing.
     """
     run, chosen = settings.run, settings.method(method)
+    followed = {"eval_dataset": data.CURVE} if settings.profile.data.curve else {}
     return (
         chosen.recipe
+        | followed
         | _base_model(settings, planned)
         | {
             "dataset_dir": paths.in_recipe(run.data),
@@ -101,8 +108,33 @@ def for_training(method: str, settings: Settings, planned: bool = False) -> Reci
     )
 
 
+def stored(used: Recipe, run: paths.RunFolder, step: str) -> Recipe:
+    """Return the recipe with which a step was done, as its marker keeps it.
+
+    Args:
+        used: the recipe that the step would have today: what it says of places is taken, and all
+            of it where the step was not done.
+        run: the run's folder.
+        step: the step's name: a method's is that of its training.
+    """
+    done = steps.inputs_of(run, step)
+    if done is None:
+        return used
+    places = {key: value for key, value in used.items() if key in PLACE_KEYS}
+    return {**done["recipe"], **places}
+
+
+def _as_trained(method: str, settings: Settings, wanted: Collection[str]) -> Recipe:
+    """Return some keys of a method's training: of the one that was done, if there was one."""
+    trained = stored(for_training(method, settings), settings.run, method)
+    return {key: value for key, value in trained.items() if key in wanted}
+
+
 def for_prediction(subject: str, settings: Settings) -> Recipe:
     """Return the recipe that has one subject answer the held-out problems.
+
+    How the base model of an adapter is held and how a problem is put to it is as in the training
+    that was done, whatever the settings say today.
 
     Args:
         subject: the base model; a method (the base model as it was trained with, in 4 bits for a
@@ -114,18 +146,24 @@ def for_prediction(subject: str, settings: Settings) -> Recipe:
     """
     run, found = settings.run, settings.subject(subject)
     recipe = read_yaml(paths.CONFIGS / "predict.yaml") | _base_model(settings)
+    held: set[str] = {*READING_KEYS, *PRECISION_KEYS}
     if found.kind == "merged":
         recipe["model_name_or_path"] = paths.in_recipe(run.merged(subject))
+        if settings.profile.data.merged:
+            recipe["max_samples"] = settings.profile.data.merged
     elif found.method is not None:
         recipe["adapter_name_or_path"] = paths.in_recipe(run.adapter(subject))
-        recipe |= _quantisation(found.method, settings)
-    return recipe | {
+        held |= keys.quantisation()
+    recipe |= {
         "dataset_dir": paths.in_recipe(run.data),
         "eval_dataset": data.EVAL,
         "output_dir": paths.in_recipe(run.answers(subject)),
         **settings.profile.predict,
         **{key: settings.overrides[key] for key in PREDICTION_KEYS if key in settings.overrides},
     }
+    if found.method is not None:
+        return recipe | _as_trained(found.method.name, settings, held)
+    return recipe | {key: settings.changes[key] for key in held if key in settings.changes}
 
 
 def for_export(subject: str, settings: Settings) -> Recipe:
@@ -150,6 +188,7 @@ def for_export(subject: str, settings: Settings) -> Recipe:
     return (
         _base_model(settings)
         | {"adapter_name_or_path": paths.in_recipe(run.adapter(found.method.name))}
+        | _as_trained(found.method.name, settings, READING_KEYS)
         | read_yaml(paths.CONFIGS / "export.yaml")
         | target
     )
@@ -160,15 +199,16 @@ def without_places(recipe: Recipe) -> Recipe:
     return {key: value for key, value in recipe.items() if key not in PLACE_KEYS}
 
 
-def write(recipe: Recipe, command: str, file: Path) -> Path:
+def write(recipe: Recipe, command: str, file: Path, *, named: Path | None = None) -> Path:
     """Write a recipe as the YAML that reproduces its step, and return the file.
 
     Args:
         recipe: what to write.
         command: what takes it: "llamafactory-cli train", say.
         file: where.
+        named: where it will lie when it is read; None: it stays where it is written.
     """
-    again = f"{command} {paths.in_recipe(file)}"
+    again = f"{command} {paths.in_recipe(named or file)}"
     header = tr("What this step used. To repeat it, from the repository:")
     write_yaml(file, recipe, f"{header}\n  {again}")
     return file

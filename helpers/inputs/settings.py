@@ -19,22 +19,13 @@ from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml
 from helpers.ground.shown import Table, facts
 from helpers.ground.words import tr
-from helpers.inputs import keys, models, subjects
+from helpers.inputs import keys, models, sources, subjects
+from helpers.inputs.data_settings import DataSettings, columns_asked, rows_asked
 from helpers.inputs.methods import Method, default, named
 from helpers.inputs.subjects import Subject
 from helpers.machine import hardware
 
 AUTO = "auto"
-
-
-class DataSettings(BaseModel):
-    """Which problems, and how many of them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str = Field(description="math10k, generated, or the path of a parquet file")
-    train: int = Field(gt=0, description="rows sampled from the first 90 %")
-    eval: int = Field(gt=0, description="rows sampled from the last 10 %, held out")
 
 
 class Tuned(BaseModel):
@@ -174,6 +165,9 @@ class Settings:
             tr("tuned for speed"): tuned,
             tr("overrides"): yaml.safe_dump(self.overrides, default_flow_style=True).strip(),
         }
+        renamed = self.profile.data.columns
+        if renamed:
+            rows[tr("columns")] = " ".join(f"{ours}={theirs}" for ours, theirs in renamed.items())
         return facts(rows, [tr("setting"), tr("value")])
 
 
@@ -267,6 +261,16 @@ def _seeds(wanted: str | int) -> int:
     return int(asked)
 
 
+def _rows(wanted: str | int, variable: str) -> int | None:
+    asked = _chosen(str(wanted), f"TUTORIAL_{variable}")
+    return None if asked == AUTO else rows_asked(asked, variable)
+
+
+def _columns(wanted: str | Mapping[str, str]) -> dict[str, str] | None:
+    asked = _chosen(wanted, "TUTORIAL_COLUMNS") if isinstance(wanted, str) else wanted
+    return None if asked == AUTO else columns_asked(asked)
+
+
 def _methods(wanted: str | Sequence[str]) -> tuple[Method, ...]:
     if isinstance(wanted, str):
         asked = _chosen(wanted, "TUTORIAL_METHODS")
@@ -283,6 +287,9 @@ def resolve(
     tuned: str = AUTO,
     seeds: str | int = AUTO,
     methods: str | Sequence[str] = AUTO,
+    train: str | int = AUTO,
+    evaluate: str | int = AUTO,
+    columns: str | Mapping[str, str] = AUTO,
 ) -> Settings:
     """Return the settings that a notebook's parameters and the environment ask for.
 
@@ -291,27 +298,34 @@ def resolve(
         model: a name of configs/models.yaml, a ModelScope id, a folder, or "auto": the profile's.
         run: the name of the run folder, or "auto": the profile's name, with the model's if it is
             not the profile's own.
-        data: math10k, generated, the path of a parquet file, or "auto": the profile's.
+        data: math10k, generated, the path of a file (parquet, JSON, JSON Lines, CSV) or of a folder
+            of them, a ModelScope id, or "auto": the profile's.
         overrides: recipe keys to set for every training, as LLaMA-Factory spells them.
         tuned: yes, no, or "auto": what the profile does by default.
         seeds: how often each method is trained, with another seed each time; "auto": once.
         methods: what to compare, names of recipes in configs/, as a list or in one string;
             "auto": those of configs/tutorial.yaml.
+        train: how many rows to train on, or "auto": the profile's.
+        evaluate: how many rows to hold out, or "auto": the profile's.
+        columns: what the data call their columns, as "instruction=question output=solution" or as
+            a mapping; "auto": as helpers/inputs/rows.py does.
 
     Raises:
-        TutorialError: an unknown profile, model, method or recipe key, or a name that cannot be
-            used.
+        TutorialError: an unknown profile, model, method, column or recipe key, or a name or number
+            that cannot be used.
     """
     profile = _chosen(profile, "TUTORIAL_PROFILE")
     chosen = load_profile(hardware.detect_device() if profile == AUTO else profile)
     chosen = chosen.for_this_processor()
     source = _chosen(data, "TUTORIAL_DATA")
-    if source != AUTO:
-        if source not in ("math10k", "generated"):
-            source = str(paths.as_typed(source))
-        chosen = chosen.model_copy(
-            update={"data": chosen.data.model_copy(update={"source": source})}
-        )
+    asked = {
+        "source": None if source == AUTO else sources.named(source),
+        "train": _rows(train, "TRAIN"),
+        "eval": _rows(evaluate, "EVAL"),
+        "columns": _columns(columns),
+    }
+    wanted = {key: value for key, value in asked.items() if value is not None}
+    chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update=wanted)})
     model = _chosen(model, "TUTORIAL_MODEL")
     entry = models.find(chosen.model if model == AUTO else model)
     run = _chosen(run, "TUTORIAL_RUN")

@@ -55,6 +55,13 @@ class Plan(BaseModel):
         return max(self.training, self.evaluation, key=lambda phase: phase.peak_bytes)
 
 
+class RunPlans(BaseModel):
+    """The plans of a run's trainings, by method."""
+
+    run: dict[str, Plan]
+    article: dict[str, Plan]  # with the article's settings; none where the run has these
+
+
 class Capacity(BaseModel):
     """The memory that a training may take."""
 

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,21 @@ from helpers.ground.words import tr
 from helpers.inputs import data, methods, models, recipes
 from helpers.inputs.settings import Settings
 from helpers.machine import container, hardware
-from helpers.planning.plan import GIB, ArticlePlans, Capacity, Plan, Question, Whose
+from helpers.planning.plan import (
+    GIB,
+    ArticlePlans,
+    Capacity,
+    Plan,
+    Question,
+    RunPlans,
+    Whose,
+)
 from helpers.programs import process, steps
+from helpers.programs.making import Making
 from helpers.records.versions import versions
 
 NPU_BYTES = int(hardware.NPU_GIB * GIB)
+MOST_GIB = 100_000  # beyond any card
 # Kept free for what a plan cannot see. On a CPU the process's resident memory is what counts: it
 # read 1.7 to 2.7 times the tensors' peak.
 RESERVE = {"npu": 0.10, "cuda": 0.10, "cpu": 1 - 1 / 2.8}
@@ -53,8 +64,16 @@ def capacity(device: str, card_gib: float | None = None) -> Capacity:
             on an npu, of the tutorial's 64 GB card.
 
     Raises:
-        TutorialError: nothing says how large the card is.
+        TutorialError: nothing says how large the card is, or what does is no size.
     """
+    if card_gib is not None and not 0 < card_gib < MOST_GIB:
+        raise TutorialError(
+            tr(
+                "CARD_GIB={size} is not the memory of a card: say how many GiB it has, as in "
+                "CARD_GIB=24.",
+                size=card_gib,
+            )
+        )
     total = int(card_gib * GIB) if card_gib else None
     of: Whose = "named"
     if total is None and device == "cpu":
@@ -150,6 +169,40 @@ def beforehand(settings: Settings, room: Capacity) -> dict[str, Plan]:
     return dict(zip(asked, plans, strict=True))
 
 
+def untuned(settings: Settings) -> Settings:
+    """Return the settings of a run as they are without what makes it faster: the article's."""
+    return replace(settings, tuned=False)
+
+
+def _of_run(settings: Settings, say: Callable[[str], None]) -> RunPlans:
+    run = settings.run
+    facts = data.facts_of(run)
+    file = run.root / "plan.json"
+    names = [method.name for method in settings.methods]
+    asked = [question(name, settings) for name in names]
+    if settings.tuned:
+        asked += [question(name, untuned(settings)) for name in names]
+    inputs = {
+        "recipes": [recipes.without_places(each.recipe) for each in asked],
+        "device": settings.profile.device,
+        "model": sha256_file(settings.model.path / "config.json"),
+        "data": [facts.train_sha256, facts.eval_sha256],
+        "versions": versions(),
+        "planner": _source(),
+    }
+
+    def action(making: Making) -> None:
+        plans = ask(asked, run.logs / "plan.log")
+        found = RunPlans(
+            run=dict(zip(names, plans, strict=False)),
+            article=dict(zip(names, plans[len(names) :], strict=False)),
+        )
+        write_bytes(making.place(file), found.model_dump_json(indent=1).encode())
+
+    steps.done_once(run, "plan", inputs, file, action, say)
+    return RunPlans.model_validate_json(file.read_bytes())
+
+
 def for_run(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Plan]:
     """Plan the trainings of all methods of a run, unless that was done from the same inputs.
 
@@ -163,26 +216,16 @@ def for_run(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
     Raises:
         TutorialError: an input is missing (with the notebook that makes it).
     """
-    run = settings.run
-    facts = data.facts_of(run)
-    file = run.root / "plan.json"
-    asked = {method.name: question(method.name, settings) for method in settings.methods}
-    inputs = {
-        "recipes": {name: recipes.without_places(each.recipe) for name, each in asked.items()},
-        "device": settings.profile.device,
-        "model": sha256_file(settings.model.path / "config.json"),
-        "data": [facts.train_sha256, facts.eval_sha256],
-        "versions": versions(),
-        "planner": _source(),
-    }
+    return _of_run(settings, say).run
 
-    def action() -> None:
-        plans = ask(list(asked.values()), run.logs / "plan.log")
-        named = {name: plan.model_dump() for name, plan in zip(asked, plans, strict=True)}
-        write_bytes(file, json.dumps(named, indent=1).encode())
 
-    steps.done_once(run, "plan", inputs, [file], action, say)
-    return {name: Plan.model_validate(plan) for name, plan in json.loads(file.read_text()).items()}
+def article_settings(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Plan]:
+    """Plan the same trainings without what makes this run faster; as `for_run`.
+
+    Returns:
+        The plans by method; none where the run trains with the article's settings anyway.
+    """
+    return _of_run(settings, say).article
 
 
 def _article_questions() -> dict[str, Question]:

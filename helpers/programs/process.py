@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,46 @@ _GUARD = str(Path(__file__).with_name("guard.py"))
 _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
+# The kernel takes 107 bytes for the path of a socket; below this folder come names such as
+# "pymp-01234567/listener-01234567" (multiprocessing) and "tmp01234567/kernel-5".
+_SOCKET_FOLDER = 107 - 36
+
+
+def python_path(env: Mapping[str, str]) -> str:
+    """Return a PYTHONPATH on which this project stands before another package called helpers."""
+    return os.pathsep.join(filter(None, [str(paths.ROOT), env.get("PYTHONPATH", "")]))
+
+
+def _place_of_sockets() -> str:
+    """Return the folder for temporary files, or another one if its path is too long for sockets.
+
+    Raises:
+        TutorialError: none is short enough.
+    """
+    usual = tempfile.gettempdir()
+    for place in (usual, "/tmp", "/dev/shm"):
+        if len(os.fsencode(place)) <= _SOCKET_FOLDER and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise TutorialError(
+        tr(
+            "The path of the folder for temporary files, {folder}, is too long for sockets: run "
+            "'export TMPDIR=/folder' with a short one that can be written, then this again.",
+            folder=usual,
+        )
+    )
+
+
+@contextmanager
+def socket_folder() -> Iterator[Path]:
+    """Give a folder of this user alone for sockets, whose paths may only be short.
+
+    Raises:
+        TutorialError: no place for temporary files has a path that is short enough.
+    """
+    with tempfile.TemporaryDirectory(dir=_place_of_sockets()) as folder:
+        yield Path(folder)
+
+
 def environment(
     device: str, cache: Path | None = None, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -45,10 +86,15 @@ def environment(
     env = dict(extra or {}) | dict(os.environ)
     for kind, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("npu", "ASCEND_RT_VISIBLE_DEVICES")):
         env[variable] = cards.first_visible(variable, env) if device == kind else ""
+    # CUDA counts the fastest card first, unless it is told to count as NVML and nvidia-smi do: the
+    # card whose memory is read would be another than the one that trains.
+    env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     env["USE_MODELSCOPE_HUB"] = "1"
     env["HF_HUB_OFFLINE"] = "1"  # models and data lie in folders: nothing asks a hub by accident
     env["TOKENIZERS_PARALLELISM"] = "false"
     env["PYTHONUNBUFFERED"] = "1"
+    env["PYTHONPATH"] = python_path(env)
+    env["TMPDIR"] = _place_of_sockets()
     if cache is not None:
         env["HF_DATASETS_CACHE"] = str(cache)
     return env

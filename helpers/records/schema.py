@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from datetime import date
 from typing import Any, Literal
 
@@ -18,6 +20,11 @@ from helpers.records.scoring import Answer
 
 # What is stored has this form. A step whose facts have another is done again.
 FORM = 2
+# Variables that decide figures in every process: threads, and who hands out memory.
+ENVIRONMENT = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GLIBC_TUNABLES", "LD_PRELOAD",
+    "PYTORCH_NPU_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "TASK_QUEUE_ENABLE",
+)  # fmt: skip
 
 
 class Origin(BaseModel):
@@ -26,6 +33,8 @@ class Origin(BaseModel):
     machine: Hardware
     run: str
     day: date
+    environment: dict[str, str] | None = None  # variables of the call that decide its figures;
+    # None: not recorded
 
     def note(self) -> str:
         """Return it as the line that stands below what was measured."""
@@ -37,9 +46,16 @@ class Origin(BaseModel):
         )
 
 
-def origin(run: str) -> Origin:
-    """Return the origin of what is measured here and now, in a run of this name."""
-    return Origin(machine=hardware.describe(), run=run, day=date.today())
+def origin(run: str, environment: Mapping[str, str] | None = None) -> Origin:
+    """Return the origin of what is measured here and now, in a run of this name.
+
+    Args:
+        run: the run's name.
+        environment: what the settings add to the call's environment; the reader's own wins.
+    """
+    asked = dict(environment or {})
+    own = {name: os.environ[name] for name in (*asked, *ENVIRONMENT) if name in os.environ}
+    return Origin(machine=hardware.describe(), run=run, day=date.today(), environment=asked | own)
 
 
 class Peaks(BaseModel):
@@ -53,6 +69,13 @@ class Peaks(BaseModel):
     # Whether the longest example was in what was measured, which is what a plan is made for.
     training_longest: bool = False
     evaluation_longest: bool = False
+
+
+class ArticleMemory(BaseModel):
+    """The peaks of a few steps with the article's settings, beside those of a tuned run."""
+
+    training: dict[str, int]  # bytes of tensors, by method
+    origin: Origin
 
 
 class LossPoint(BaseModel):
@@ -77,6 +100,13 @@ class FrozenWeights(BaseModel):
     after: Digest
 
 
+class ProblemLoss(BaseModel):
+    """The loss of one held-out problem."""
+
+    nats: float  # summed over the tokens of its expected solution
+    tokens: int
+
+
 class Training(BaseModel):
     """What one `llamafactory-cli train` call did."""
 
@@ -97,6 +127,8 @@ class Training(BaseModel):
     adapter_bytes: int
     adapter_sha256: str
     origin: Origin
+    # At the evaluation after training, in the order of the set that it evaluated.
+    problem_losses: list[ProblemLoss] = []
 
 
 class SeedResult(BaseModel):
@@ -107,6 +139,11 @@ class SeedResult(BaseModel):
     held_out_loss: float
     correct: int
     n: int
+    scored: bool = True  # whether the data say what is right; else correct and right say nothing
+    right: list[bool] = []  # of each held-out problem, in their order
+    losses: list[ProblemLoss] = []  # of each problem that the last evaluation took, in their order
+    call_seconds: float = 0
+    tensors: int | None = None  # the most bytes of them at one moment; None: not measured
 
 
 class Answers(BaseModel):
@@ -122,6 +159,11 @@ class Answers(BaseModel):
     @property
     def accuracy(self) -> float:
         return self.correct / self.n
+
+    @property
+    def scored(self) -> bool:
+        """Whether the data say what is right: without that, `correct` says nothing."""
+        return any(item.expected for item in self.items)
 
 
 Benchmark = Literal["held_out", "gsm8k"]  # the run's own problems, or GSM8K's

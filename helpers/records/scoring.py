@@ -6,10 +6,11 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from helpers.inputs.data import final_answer
+from helpers.inputs.answers import final_answer
 
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)")
 _DECORATION = " \t*$€£¥%()[]"
@@ -37,7 +38,8 @@ def canonical(answer: str) -> Decimal | str:
         number = Decimal(text.replace(",", ""))
     except InvalidOperation:
         return text.upper() if len(text) == 1 else answer.strip()
-    return number.normalize() if number.is_finite() else answer.strip()
+    # Two equal ones are equal as they are; `normalize` would round, and fails for huge ones.
+    return number if number.is_finite() else answer.strip()
 
 
 def same(expected: str, given: str) -> bool:
@@ -53,14 +55,21 @@ def _without_mark(text: str, expected: str) -> str:
     return found[-1] if found else ""
 
 
-def score(problem: str, label: str, text: str) -> Answer:
+def score(problem: str, label: str, text: str, scored: bool = True) -> Answer:
     """Score one answer.
 
     Args:
         problem: the problem as it was put to the model.
         label: the worked solution of the data set, with its "#### answer" line.
         text: what the model wrote.
+        scored: whether the data have answers that can be scored (DataFacts.scored); without,
+            nothing is expected, and the text is all there is.
     """
+    if not scored:
+        return Answer(
+            problem=problem, expected="", given="", correct=False, correct_without_mark=False,
+            text=text,
+        )  # fmt: skip
     expected, given = final_answer(label), final_answer(text)
     return Answer(
         problem=problem,
@@ -72,12 +81,15 @@ def score(problem: str, label: str, text: str) -> Answer:
     )
 
 
-def read_predictions(folder: Path, problems: list[dict[str, str]]) -> list[Answer]:
+def read_predictions(
+    folder: Path, problems: list[dict[str, Any]], scored: bool = True
+) -> list[Answer]:
     """Return the scored answers that LLaMA-Factory's predict left in `folder`.
 
     Args:
         folder: predict's output_dir, with generated_predictions.jsonl.
         problems: the held-out examples in the order in which they were put (Alpaca form).
+        scored: whether the data have answers that can be scored (DataFacts.scored).
 
     Raises:
         ValueError: the file does not hold one line a problem.
@@ -91,6 +103,7 @@ def read_predictions(folder: Path, problems: list[dict[str, str]]) -> list[Answe
             "\n".join(part for part in (problem["instruction"], problem["input"]) if part),
             row["label"],
             row["predict"],
+            scored,
         )
         for problem, row in zip(problems, rows, strict=True)
     ]

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from helpers.ground import drawing, paths
 from helpers.ground.files import write_bytes
-from helpers.ground.shown import Picture
+from helpers.ground.shown import Picture, Sentence, Shown
 from helpers.ground.words import tr
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 from helpers.machine import memory
-from helpers.planning.plan import GIB, Phase
 from helpers.records.schema import Merge, Training
 from helpers.results import peaks, tables
 from helpers.results.schema import Comparison
@@ -27,18 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from helpers.inputs.data import DataFacts
-    from helpers.planning.plan import ArticlePlans, Plan
 
 _DARK = "#333333"
 # Where legends stand.
 _UPPER: Final = "upper right"
 _LOWER: Final = "lower right"
-_OUTSIDE: Final = "outside right center"
-_PART_COLOURS = {"weights": "#0072B2", "adapter": "#CC79A7", "gradients": "#F0E442",
-                 "optimizer": "#E69F00", "activations": "#009E73", "logits": "#D55E00"}  # fmt: skip
 
 
-def _note(measured: Iterable[Training] | Iterable[Merge]) -> str:
+def note_of(measured: Iterable[Training] | Iterable[Merge]) -> str:
+    """Return the lines on where and when something was measured, broken to a figure's width."""
     return textwrap.fill(tables.notes(each.origin for each in measured), 160)
 
 
@@ -61,14 +57,14 @@ def data_overview(facts: DataFacts, run: paths.RunFolder) -> Picture:
     """
     from helpers.inputs import data
 
-    sets = {
-        tr("training"): data.load(run.data, data.TRAIN),
-        tr("held-out"): data.load(run.data, data.EVAL),
-    }
+    sets = {tr("training"): data.TRAIN, tr("held-out"): data.EVAL}
     figure, axes = drawing.new_figure(2, tr("The problems: {source}", source=facts.words()))
     headings = (("instruction", tr("problem")), ("output", tr("worked solution")))
     for ax, (key, heading) in zip(axes, headings, strict=True):
-        lengths = {name: [len(row[key]) for row in rows] for name, rows in sets.items()}
+        lengths = {
+            name: [len(row[key]) for row in data.examples(run.data, which)]
+            for name, which in sets.items()
+        }
         ax.hist(list(lengths.values()), bins=30, density=True, label=list(lengths))
         ax.set(
             title=heading,
@@ -118,7 +114,7 @@ def _titled(labels: Sequence[str], model: str, profile: str) -> str:
 def _curves(
     trainings: Mapping[str, Training], subjects: Mapping[str, Subject], title: str
 ) -> Figure:
-    figure, axes = drawing.new_figure(3, title, _note(trainings.values()))
+    figure, axes = drawing.new_figure(3, title, note_of(trainings.values()))
     _draw_losses(axes, trainings, subjects)
     _draw_memory(axes[2], trainings, subjects)
     return figure
@@ -199,7 +195,7 @@ def cost_bars(comparison: Comparison, run: paths.RunFolder) -> Picture:
         profile=comparison.profile,
     )
     trainings = comparison.training.values()
-    figure, axes = drawing.new_figure(3, title, _note(trainings))
+    figure, axes = drawing.new_figure(3, title, note_of(trainings))
     subjects = [comparison.subjects[method] for method in comparison.training]
     measure = comparison.verdict.measure
     _bars(axes[0], subjects, [training.call_seconds for training in trainings], "{:.0f}")
@@ -216,14 +212,24 @@ def cost_bars(comparison: Comparison, run: paths.RunFolder) -> Picture:
     return keep(figure, run, "compare_cost")
 
 
-def accuracy_bars(comparison: Comparison, run: paths.RunFolder) -> Picture:
-    """Draw the share of held-out problems that each subject answered, with its 95 % interval."""
+def accuracy_bars(comparison: Comparison, run: paths.RunFolder) -> Shown:
+    """Draw the share of held-out problems that each subject answered, with its 95 % interval.
+
+    Returns:
+        The picture; a sentence where the data do not say what is right.
+    """
+    from helpers.results import comparison_tables
+
+    stood = comparison_tables.scores(comparison)
+    if not comparison.accuracy:
+        return Sentence(stood)
     title = tr(
         "Held-out problems answered: {model}, {profile} profile",
         model=comparison.model,
         profile=comparison.profile,
     )
-    figure, (ax,) = drawing.new_figure(1, title, comparison.origin.note(), height=3.8)
+    note = textwrap.fill(f"{stood} {comparison.origin.note()}", 150)
+    figure, (ax,) = drawing.new_figure(1, title, note, height=4.0)
     subjects, scores = list(comparison.subjects.values()), list(comparison.accuracy.values())
     figure.set_figwidth(max(8.5, 1.35 * len(subjects)))
     places = range(len(subjects))
@@ -240,35 +246,42 @@ def accuracy_bars(comparison: Comparison, run: paths.RunFolder) -> Picture:
         capsize=4,
         ecolor=_DARK,
     )
-    for place, share, (_, high) in zip(places, shares, ends, strict=True):
+    for place, share, score, (_, high) in zip(places, shares, scores, ends, strict=True):
         # Above the interval: a bar near zero has no room for its figure.
-        ax.annotate(f"{share:.0f} %", (place, high), (0, 4), textcoords="offset points",
-                    ha="center", va="bottom", fontsize=9)  # fmt: skip
+        text = tr("{percent} %\n{right} of {n}", percent=f"{share:.1f}", right=score.correct,
+                  n=score.n)  # fmt: skip
+        ax.annotate(text, (place, high), (0, 5), textcoords="offset points", ha="center",
+                    va="bottom", fontsize=10, color=_DARK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     ax.set_xticks(places, _ticks(subjects))
+    ax.set_xlim(-0.6, len(subjects) - 0.4)
     ax.set_axisbelow(True)
     ax.grid(visible=False, axis="x")
     ax.set(
-        ylabel=tr("exact match (% of {n} problems)", n=scores[0].n),
-        ylim=(0, 109),
+        ylabel=tr("exact match (% of the problems asked)"),
+        ylim=(0, 118),
         yticks=range(0, 101, 20),
     )
     return keep(figure, run, "compare_accuracy")
 
 
-def merge_bars(merges: Mapping[str, Merge], settings: Settings, name: str) -> Picture:
+def merge_bars(
+    merges: Mapping[str, Merge], settings: Settings, name: str, scored: bool = True
+) -> Picture:
     """Draw how far each merged model lies from base + adapter.
 
     Args:
         merges: by subject.
         settings: the run's settings.
         name: of the file.
+        scored: whether the data say what is right; without, texts are compared.
     """
     title = tr(
         "Merged models against base + adapter: {model}, {profile} profile",
         model=settings.model.name,
         profile=settings.profile.name,
     )
-    figure, axes = drawing.new_figure(2, title, _note(merges.values()))
+    figure, axes = drawing.new_figure(2, title, note_of(merges.values()))
     figure.set_figwidth(max(9.2, 2.7 * len(merges)))
     subjects = [settings.subjects[each] for each in merges]
     distances = [merge.divergence.kl for merge in merges.values()]
@@ -279,111 +292,11 @@ def merge_bars(merges: Mapping[str, Merge], settings: Settings, name: str) -> Pi
     axes[0].set_ylim(bottom=min([x for x in distances if x > 0], default=1e-6) / 10)
     axes[0].set_title(tr("distance of the next-token distributions"), fontsize=10)
     axes[0].set_ylabel(tr("mean KL divergence (nats per token)"))
-    shares = [100 * merge.same_answer / merge.n for merge in merges.values()]
+    shares = [
+        100 * (merge.same_answer if scored else merge.same_text) / merge.n
+        for merge in merges.values()
+    ]
     _bars(axes[1], subjects, shares, "{:.0f} %")
-    axes[1].set_title(tr("the same final answer"), fontsize=10)
-    axes[1].set(ylabel=tr("% of the held-out problems"), ylim=(0, 115))
+    axes[1].set_title(tr("the same final answer") if scored else tr("the same text"), fontsize=10)
+    axes[1].set(ylabel=tr("% of the problems that both were asked"), ylim=(0, 115))
     return keep(figure, settings.run, name)
-
-
-# ---- memory, planned and measured ---------------------------------------------------------------
-
-Row = tuple[str, Phase | int]  # its label; a planned phase, or measured bytes
-
-
-def planned_and_measured(
-    found: Mapping[str, tuple[Plan, Training]], settings: Settings, name: str
-) -> Picture:
-    """Draw planned peaks, split into what takes the room, and below each what was measured.
-
-    Measured is what the allocator counted, of a training step and of an evaluation. Where it was
-    not asked, the larger plan stands above what was sampled from outside, which is another figure.
-
-    Args:
-        found: plan and training by method.
-        settings: the run's settings.
-        name: of the file.
-    """
-    rows: list[Row] = []
-    for method, (plan, training) in found.items():
-        label = settings.subjects[method].label
-        step, evaluation = training.peaks.training, training.peaks.evaluation
-        shorter = "\n" + tr("without the longest example")
-        if step is None:
-            rows.append((tr("{method}: planned", method=label), plan.peak))
-            what = memory.named(training.memory.measure)
-            rows.append(
-                (
-                    tr("{method}: measured\n{what}", method=label, what=textwrap.fill(what, 26)),
-                    training.memory.peak_bytes,
-                )
-            )
-            continue
-        rows.append((tr("{method}, training step: planned", method=label), plan.training))
-        measured = tr("{method}, training step: measured", method=label)
-        rows.append((measured + ("" if training.peaks.training_longest else shorter), step))
-        rows.append((tr("{method}, evaluation: planned", method=label), plan.evaluation))
-        if evaluation is not None:
-            measured = tr("{method}, evaluation: measured", method=label)
-            rows.append(
-                (measured + ("" if training.peaks.evaluation_longest else shorter), evaluation)
-            )
-    title = tr(
-        "Memory, planned and measured: {model}, {profile} profile",
-        model=settings.model.name,
-        profile=settings.profile.name,
-    )
-    note = _note(training for _, training in found.values())
-    return keep(_plan_bars(rows, title, note), settings.run, name)
-
-
-def all_plans(plans: Mapping[str, Plan], article: ArticlePlans, settings: Settings) -> Picture:
-    """Draw a run's planned peaks, and those of the article's recipes on an Ascend card.
-
-    Args:
-        plans: the run's, by method.
-        article: the article's.
-        settings: the run's settings.
-    """
-    from helpers.planning import report
-
-    labels = {name: subject.label for name, subject in settings.subjects.items()}
-    rows: list[Row] = list(report.beside(plans, article, settings.model.name, labels).items())
-    title = tr("Planned peak memory: this run, and the article's recipes on an Ascend card")
-    return keep(_plan_bars(rows, title, tr("All of it is planned; nothing was measured.")),
-                settings.run, "compare_plans")  # fmt: skip
-
-
-def _plan_bars(rows: Sequence[Row], title: str, note: str) -> Figure:
-    from helpers.planning import report
-
-    figure, (ax,) = drawing.new_figure(1, title, note, height=1.5 + 0.42 * len(rows))
-    figure.set_figwidth(10)
-    most = max(value if isinstance(value, int) else value.peak_bytes for _, value in rows)
-    unit = GIB if most >= GIB / 10 else GIB / 1024
-    shown: set[str] = set()
-    for place, (_, value) in enumerate(rows):
-        if isinstance(value, int):
-            left = value / unit
-            ax.barh(place, left, height=0.7, fill=False, edgecolor=_DARK, hatch="///",
-                    label=None if "measured" in shown else tr("measured"))  # fmt: skip
-            shown.add("measured")
-        else:
-            left = 0.0
-            for part, part_name in report.part_names().items():
-                width = value.parts[part] / unit
-                ax.barh(place, width, left=left, color=_PART_COLOURS[part], height=0.7,
-                        label=None if part in shown else part_name)  # fmt: skip
-                shown.add(part)
-                left += width
-        ax.text(left, place, f" {left:.2f}", va="center", fontsize=9)
-    ax.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=9)
-    ax.invert_yaxis()
-    ax.set_xlabel(
-        tr("GiB = 2³⁰ bytes at the peak") if unit == GIB else tr("MiB = 2²⁰ bytes at the peak")
-    )
-    ax.margins(x=0.1)
-    ax.set_axisbelow(True)
-    ax.grid(visible=False, axis="y")
-    figure.legend(loc=_OUTSIDE, frameon=False, fontsize=9)
-    return figure

@@ -6,19 +6,34 @@ from collections.abc import Mapping
 from itertools import islice
 
 from helpers.records.schema import Answers
+from helpers.records.scoring import Answer
 from helpers.results import chance
 from helpers.results.schema import Example, Paired
+
+
+def shared(first: Answers, second: Answers) -> list[tuple[Answer, Answer]]:
+    """Return the answers of two to the problems that both were asked, pair by pair.
+
+    One may have been asked fewer than the other: the first ones.
+
+    Raises:
+        ValueError: the two were not asked the same problems.
+    """
+    together = list(zip(first.items, second.items, strict=False))
+    if any(a.problem != b.problem for a, b in together):
+        raise ValueError("the two did not answer the same problems")
+    return together
 
 
 def paired_counts(first: Answers, second: Answers) -> tuple[int, int, int, int]:
     """Return how many problems both solved, only the first, only the second, and neither.
 
+    Of those that both were asked.
+
     Raises:
-        ValueError: the two did not answer the same problems.
+        ValueError: the two were not asked the same problems.
     """
-    if [item.problem for item in first.items] != [item.problem for item in second.items]:
-        raise ValueError("the two did not answer the same problems")
-    pairs = [(a.correct, b.correct) for a, b in zip(first.items, second.items, strict=True)]
+    pairs = [(a.correct, b.correct) for a, b in shared(first, second)]
     outcomes = ((True, True), (True, False), (False, True), (False, False))
     both, only_first, only_second, neither = (pairs.count(outcome) for outcome in outcomes)
     return both, only_first, only_second, neither
@@ -28,19 +43,16 @@ def against(first: Answers, others: Mapping[str, Answers]) -> dict[str, Paired]:
     """Return how each of several did on the same problems as the first, by their names.
 
     Raises:
-        ValueError: one did not answer the same problems.
+        ValueError: one was not asked the same problems.
     """
     counts = {name: paired_counts(first, other) for name, other in others.items()}
-    p = {name: chance.sign_test(c[1], c[2]) for name, c in counts.items()}
-    adjusted = dict(zip(p, chance.holm(list(p.values())), strict=True))
     return {
         name: Paired(
             both=both,
             only_first=only_first,
             only_other=only_other,
             neither=neither,
-            p=round(p[name], 4),
-            p_adjusted=round(adjusted[name], 4),
+            p=round(chance.sign_test(only_first, only_other), 4),
         )
         for name, (both, only_first, only_other, neither) in counts.items()
     }

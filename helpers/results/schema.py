@@ -62,10 +62,9 @@ class Accuracy(BaseModel):
 
 
 class Paired(BaseModel):
-    """A method and the first one on the same problems.
+    """A method and the first one, one adapter of each, on the same problems.
 
-    `p` is McNemar's exact test on where they differ, `p_adjusted` the same, corrected for the
-    number of such pairs (Holm).
+    `p` is McNemar's exact test on where they differ.
     """
 
     both: int
@@ -73,7 +72,6 @@ class Paired(BaseModel):
     only_other: int
     neither: int
     p: float
-    p_adjusted: float
 
     @property
     def n(self) -> int:
@@ -96,22 +94,66 @@ class Example(BaseModel):
     answers: dict[str, tuple[str, bool]]  # text, and whether it is right
 
 
+class Effect(BaseModel):
+    """How far a method lies from the first one in what it learned.
+
+    In shares of right answers, or in nats per token. With one training of each it is about the two
+    adapters, with several about the methods.
+    """
+
+    first: float
+    other: float
+    difference: float  # other - first
+    low: float  # 95 % interval of the difference, for itself alone
+    high: float
+    p: float
+    p_adjusted: float  # corrected for the number of tests in the verdict (Holm)
+    missed: float  # a true difference so large would have been claimed in 80 % of such studies
+    n: int  # problems
+    better: Literal["first", "other"] | None  # None: no difference is claimed
+
+
 class Judgement(BaseModel):
     """A method against the first one."""
 
-    better: Literal["first", "other"] | None  # None: no difference at this n
-    time_ratio: float  # the other's training call over the first's
+    answers: Effect | None  # None: the data do not say what is right
+    loss: Effect | None  # None: it was not recorded problem by problem
+    better: Literal["first", "other"] | None  # None: none is claimed to be, or the two contradict
+    time_ratio: float  # the other's training call over the first's, means over the seeds
     time: Amount
     memory_ratio: float | None  # of the peaks; None: not measured alike
     memory: Amount | None
     advice: Advice
 
 
+class Allowance(BaseModel):
+    """How far two calls of one recipe lie apart: less than that is "about as much"."""
+
+    share: float  # the largest of a method's calls over its smallest, less one
+    measured: Literal["here", "before"]  # by this run's own repeats, or see configs/tutorial.yaml
+
+
+class Planned(BaseModel):
+    """Planned peaks of the article's recipes on an Ascend card."""
+
+    model: str
+    length: int  # tokens of the longest text
+    rows: int  # micro-batch
+    peak_bytes: dict[str, int]  # by method
+
+
 class Verdict(BaseModel):
     """What the figures say on which method to use."""
 
+    seeds: int  # trainings of each method
+    tests: int  # for so many the p-values are corrected
+    seconds: dict[str, float]  # of a method's training call, the mean over its seeds
     measure: PeakMeasure  # which memory was compared
+    memory_bytes: dict[str, float]  # its peak, the mean over a method's seeds
+    time_allowance: Allowance
+    memory_allowance: Allowance
     judgements: dict[str, Judgement]  # by the further methods
+    planned: list[Planned]  # of the largest model that plans are kept of; none for that model
 
 
 class Comparison(BaseModel):
@@ -126,7 +168,7 @@ class Comparison(BaseModel):
     versions: dict[str, str]
     methods: list[MethodFacts]  # the first is what the others are compared with
     differences: list[Difference]
-    accuracy: dict[str, Accuracy]  # by subject
+    accuracy: dict[str, Accuracy]  # by subject; none where the data do not say what is right
     training: dict[str, Training]  # by method
     merges: dict[str, Merge]  # by merged model
     pairs: dict[str, Paired]  # by the further methods

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from helpers.inputs.subjects import Subject
 from helpers.machine import memory
 from helpers.planning.plan import Plan
 from helpers.records import store
-from helpers.records.schema import Answers, Origin, Record, SeedResult, Training
+from helpers.records.schema import Answers, Origin, Record, Training
 from helpers.results import chance, peaks
+from helpers.results.pairs import paired_counts
 from helpers.results.schema import Comparison, Example
 
 if TYPE_CHECKING:
@@ -119,24 +119,26 @@ def trainings(found: Mapping[str, Training]) -> Table:
 
 
 def answers(found: Mapping[str, Answers]) -> Table:
-    """Return the counts of right answers, a column a subject.
+    """Return the counts of right answers, a column a subject; only of how many, if none is scored.
 
     Args:
         found: answers by the label to show.
     """
-    columns = {
-        label: {
+    columns = {}
+    for label, each in found.items():
+        right = {
             tr("exact match"): _of(each.correct, each.n),
             tr("without ####: last number or letter"): _of(each.correct_without_mark, each.n),
-            tr("time of the predict call"): f"{each.seconds:.0f} s",
         }
-        for label, each in found.items()
-    }
+        unscored = {tr("problems answered; they cannot be scored"): str(each.n)}
+        columns[label] = (right if each.scored else unscored) | {
+            tr("time of the predict call"): f"{each.seconds:.0f} s"
+        }
     return _side_by_side(columns, notes(each.origin for each in found.values()))
 
 
 def examples(found: Iterable[Example], comparison: Comparison | None = None) -> Dialogue:
-    """Return problems with each worked answer, right and wrong marked.
+    """Return problems with each worked answer, right and wrong marked where that can be said.
 
     Those who wrote the same to the letter share a line.
 
@@ -145,6 +147,7 @@ def examples(found: Iterable[Example], comparison: Comparison | None = None) -> 
         comparison: whose they are; None: their names are labels already.
     """
     subjects = comparison.subjects if comparison else {}
+    mark = {True: "✓", False: "✗"}
     entries = []
     for example in found:
         authors: dict[tuple[str, bool], list[str]] = {}
@@ -154,9 +157,9 @@ def examples(found: Iterable[Example], comparison: Comparison | None = None) -> 
         entries.append(
             Entry(
                 tr("{problem} Expected: {answer}", problem=example.problem,
-                   answer=example.expected),
+                   answer=example.expected) if example.expected else example.problem,
                 [
-                    ("✓" if right else "✗", "; ".join(names), _shortened(text))
+                    (mark[right] if example.expected else "", "; ".join(names), _shortened(text))
                     for (text, right), names in authors.items()
                 ],
             )
@@ -187,40 +190,6 @@ def chat(conversations: Mapping[str, Sequence[Said]]) -> Dialogue:
 def _shortened(text: str, most: int = 400) -> str:
     line = " ".join(text.split())
     return line if len(line) <= most else line[:most] + " ..."
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Return mean and standard deviation (of a sample: n - 1) of values, as text."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def seeds(results: Sequence[SeedResult], subjects: Mapping[str, Subject]) -> Table:
-    """Return what trainings with several seeds came to: a row each, and mean ± deviation.
-
-    Args:
-        results: of one method or several.
-        subjects: what is compared, by name.
-    """
-    header = [tr("method"), tr("seed"), tr("held-out loss"), tr("exact match")]
-    rows = [
-        [subjects[r.method].label, str(r.seed), f"{r.held_out_loss:.4f}", _of(r.correct, r.n)]
-        for r in results
-    ]
-    for method in dict.fromkeys(result.method for result in results):
-        own = [result for result in results if result.method == method]
-        if len(own) > 1:
-            loss = spread([result.held_out_loss for result in own], 4)
-            right = spread([result.correct for result in own], 1)
-            rows.append(
-                [
-                    subjects[method].label,
-                    tr("{n} seeds", n=len(own)),
-                    loss,
-                    tr("{part} of {whole}", part=right, whole=own[0].n),
-                ]
-            )
-    return Table(header, rows)
 
 
 def planned_and_measured(found: Mapping[str, tuple[Plan, Training]]) -> Table:
@@ -275,7 +244,7 @@ def merged_folders(subjects: Iterable[Subject], run: paths.RunFolder) -> Table:
 
 
 def merges(records: Mapping[str, Record], settings: Settings) -> Table:
-    """Return how far merged models lie from base + adapter.
+    """Return how far merged models lie from base + adapter, on the problems that both were asked.
 
     Args:
         records: theirs, by subject.
@@ -293,16 +262,18 @@ def merges(records: Mapping[str, Record], settings: Settings) -> Table:
         assert merge is not None
         assert subject.method is not None
         before = store.read(settings.run, settings.subjects[subject.method.name])
+        both, only_before, only_after, _ = paired_counts(before.answers, record.answers)
+        scored = record.data.scored
         origins.append(merge.origin)
         rows.append(
             [
                 subject.label,
-                f"{merge.same_answer}/{merge.n}",
+                f"{merge.same_answer}/{merge.n}" if scored else NONE,
                 f"{merge.same_text}/{merge.n}",
                 f"{merge.divergence.kl:.1e}",
                 f"{100 * merge.divergence.same_token:.1f} %",
-                str(before.answers.correct),
-                str(record.answers.correct),
+                _of(both + only_before, record.answers.n) if scored else NONE,
+                _of(both + only_after, record.answers.n) if scored else NONE,
                 f"{merge.bytes_on_disk / 1e6:.1f} MB",
             ]
         )

@@ -6,7 +6,8 @@ well). It does nothing unless TUTORIAL_EVENTS names a file, as helpers/calls/fac
 then transformers' Trainer gets a callback that appends events to that file
 (helpers/worker/events.py says which).
 
-It only looks: adapters are bit for bit those that are trained without it.
+In a training it only looks: adapters are bit for bit those that are trained without it. In a
+prediction it also closes the gaps in what the output layer takes (helpers/worker/prefill.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from helpers.worker import events
+from helpers.worker import events, stopping
 
 # On a CPU two optimizer steps are measured at most: the third of a part, when the optimizer's state
 # exists and the first steps are over, and the one with the longest example, which is what a plan is
@@ -118,6 +119,8 @@ class _Peaks:
 def _callback() -> type[Any]:
     from transformers import TrainerCallback
 
+    from helpers.worker.losses import ProblemLosses
+
     class Events(TrainerCallback):
         """Appends what happens to the file that is named for it."""
 
@@ -130,6 +133,7 @@ def _callback() -> type[Any]:
             self.batches = 0
             self.told_at = 0.0
             self.told_peaks: dict[str, int] = {}
+            self.losses: ProblemLosses | None = None
 
         def tell(self, event: events.Name, **values: Any) -> None:
             self.file.write(json.dumps({"event": event, "at": time.time(), **values}) + "\n")
@@ -145,6 +149,9 @@ def _callback() -> type[Any]:
             self.peaks = _Peaks(args.device.type)
             self.tell("loaded", **(digest(rest["model"]) if args.do_train else {}))
             if not args.do_train:
+                from helpers.worker import prefill
+
+                prefill.close_gaps(rest["model"])
                 self.tell("answering", done=0)
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -199,6 +206,8 @@ def _callback() -> type[Any]:
                 seconds=metrics.get("eval_runtime"),
             )
             if self.ended:
+                if self.losses:
+                    self.tell("losses", step=state.global_step, **self.losses.end())
                 self.tell("digest", **digest(rest["model"]))
                 self.tell_peaks()
 
@@ -214,8 +223,10 @@ def _callback() -> type[Any]:
             self.tell("train_end", step=state.global_step)
             self.tell("digest", **digest(rest["model"]))
             self.tell_peaks()
-            if self.peaks.wants_evaluation():
-                self.peaks.begin("evaluation", rest)
+            if args.do_eval:
+                self.losses = ProblemLosses(rest["model"])
+                if self.peaks.wants_evaluation():
+                    self.peaks.begin("evaluation", rest)
 
     return Events
 
@@ -230,4 +241,6 @@ def register() -> None:
         from transformers import trainer
 
         trainer.DEFAULT_CALLBACKS.append(_callback())  # type: ignore[arg-type]
+        if os.environ.get(stopping.VARIABLE):
+            trainer.DEFAULT_CALLBACKS.append(stopping.callback())  # type: ignore[arg-type]
         _registered = True

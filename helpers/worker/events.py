@@ -22,6 +22,7 @@ Name = Literal[
     "evaluating",  # done, total: batches of the evaluation at this step
     "evaluated",  # loss: on the held-out set; seconds: what the evaluation took
     "answering",  # done, total: batches of the prediction
+    "losses",  # nats, tokens: of each held-out problem, at the evaluation after training
     "train_end",  # the training loop is over
     "digest",  # digest, tensors, bytes of the frozen weights, after training
     "peak",  # of: training or evaluation; bytes: the most that tensors took; longest: whether the
@@ -43,6 +44,8 @@ class Event(TypedDict, total=False):
     tensors: int
     bytes: int
     longest: bool
+    nats: list[float]
+    tokens: list[int]
     of: Literal["training", "evaluation"]
 
 

@@ -7,7 +7,9 @@ import os
 import shutil
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +32,16 @@ def checkpoint(folder: Path, step: int) -> Path:
             archive.writestr("data/0", bytes(range(256)) * 8)
     (made / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return made
+
+
+def gone(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def attempt(
+    folder: Path, inputs: dict[str, Any], say: Callable[[str], None]
+) -> checkpoints.Attempt:
+    return checkpoints.Attempt(folder, inputs, gone, say)
 
 
 def test_a_whole_checkpoint_is_taken_and_the_newest(tmp_path: Path) -> None:
@@ -86,7 +98,7 @@ def tell(folder: Path, begun: float, first: int, last: int) -> None:
 
 def interrupted(folder: Path, said: list[str]) -> None:
     """Leave what a training killed after step 9 leaves: it began 100 s ago, and saved 40 s ago."""
-    first = checkpoints.Attempt(folder, INPUTS, said.append)
+    first = attempt(folder, INPUTS, said.append)
     checkpoint(folder, 8)
     (checkpoint(folder, 10) / "trainer_state.json").unlink()  # it was being written
     saved = time.time() - 40
@@ -102,25 +114,25 @@ def test_the_same_inputs_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, said)
     assert said == []
-    attempt = checkpoints.Attempt(folder, INPUTS, said.append)
+    made = attempt(folder, INPUTS, said.append)
     assert said == ["Going on with the interrupted training lora from step 8."]
-    assert attempt.arguments == [
+    assert made.arguments == [
         f"resume_from_checkpoint={folder / 'checkpoint-8'}", "overwrite_output_dir=false",
     ]  # fmt: skip
     assert not (folder / "checkpoint-10").exists()
     # What the first part did after its checkpoint is lost, and is not counted.
     told = events.read(folder / events.FILE)
     assert [event["step"] for event in told if event["event"] == "log"] == list(range(1, 9))
-    assert attempt.parts.resumed_at == [8]
-    assert attempt.parts.train_seconds == 40
-    assert attempt.parts.seconds == pytest.approx(60, abs=2)
+    assert made.parts.resumed_at == [8]
+    assert made.parts.train_seconds == 40
+    assert made.parts.seconds == pytest.approx(60, abs=2)
 
 
 def test_a_part_that_saved_nothing_counts_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, [])
-    once = checkpoints.Attempt(folder, INPUTS, lambda line: None).parts
-    twice = checkpoints.Attempt(folder, INPUTS, lambda line: None).parts
+    once = attempt(folder, INPUTS, lambda line: None).parts
+    twice = attempt(folder, INPUTS, lambda line: None).parts
     assert (twice.seconds, twice.train_seconds) == (once.seconds, once.train_seconds)
     assert twice.resumed_at == [8, 8]
 
@@ -128,10 +140,10 @@ def test_a_part_that_saved_nothing_counts_nothing(tmp_path: Path) -> None:
 def test_the_loops_of_all_parts_count_up_to_their_checkpoints(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, [])
-    checkpoints.Attempt(folder, INPUTS, lambda line: None)
+    attempt(folder, INPUTS, lambda line: None)
     tell(folder, begun=5000.0, first=8, last=11)
     checkpoint(folder, 10)
-    third = checkpoints.Attempt(folder, INPUTS, lambda line: None).parts
+    third = attempt(folder, INPUTS, lambda line: None).parts
     assert third.resumed_at == [8, 10]
     assert third.train_seconds == 40 + 10  # 8 steps, then 2 of the 3
 
@@ -139,8 +151,8 @@ def test_the_loops_of_all_parts_count_up_to_their_checkpoints(tmp_path: Path) ->
 def test_other_inputs_start_anew(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, [])
-    attempt = checkpoints.Attempt(folder, INPUTS | {"model": "2"}, pytest.fail)
-    assert attempt.arguments == []
+    made = attempt(folder, INPUTS | {"model": "2"}, pytest.fail)
+    assert made.arguments == []
     assert [file.name for file in folder.iterdir()] == ["parts.json"]
 
 
@@ -150,28 +162,28 @@ def test_a_lost_or_damaged_note_starts_anew(tmp_path: Path, content: str | None)
     interrupted(folder, [])
     note = folder / "parts.json"
     note.unlink() if content is None else note.write_text(content)
-    assert checkpoints.Attempt(folder, INPUTS, pytest.fail).checkpoint is None
+    assert attempt(folder, INPUTS, pytest.fail).checkpoint is None
 
 
 def test_nothing_whole_starts_anew(tmp_path: Path) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, [])
     shutil.rmtree(folder / "checkpoint-8")
-    assert checkpoints.Attempt(folder, INPUTS, pytest.fail).parts.resumed_at == []
+    assert attempt(folder, INPUTS, pytest.fail).parts.resumed_at == []
 
 
 def test_memory_of_all_parts_is_one_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "lora"
     interrupted(folder, [])
-    attempt = checkpoints.Attempt(folder, INPUTS, lambda line: None)
+    made = attempt(folder, INPUTS, lambda line: None)
     second = MemoryTrace(measure="resident", seconds=[10.0], bytes_used=[500])
-    both = checkpoints.joined(attempt.parts.memory, second, attempt.parts.seconds)
+    both = checkpoints.joined(made.parts.memory, second, made.parts.seconds)
     assert both.bytes_used == [300, 500]  # the sample at 90 s was of work that was lost
     assert both.seconds == [30.0, pytest.approx(70, abs=2)]
-    attempt.keep(second)  # too soon
+    made.keep(second)  # too soon
     assert "500" not in (folder / "parts.json").read_text()
     monkeypatch.setattr(checkpoints, "KEEP_SECONDS", 0)
-    attempt.keep(second)
+    made.keep(second)
     assert "500" in (folder / "parts.json").read_text()
 
 

@@ -66,6 +66,13 @@ def prepared(smoke: settings.Settings) -> settings.Settings:
     return smoke
 
 
+def test_problems_that_ask_for_no_number_are_one_sentence(prepared: settings.Settings) -> None:
+    row = {"instruction": "Why?", "input": "", "output": "Because it is so."}
+    write_json(prepared.run.data / f"{data.EVAL}.json", [row])
+    with pytest.raises(TutorialError, match="with a number for its answer"):
+        evalscope.held_out(prepared)
+
+
 def test_letters_are_left_out_and_the_problem_is_put_as_in_training(
     prepared: settings.Settings,
 ) -> None:

@@ -16,7 +16,7 @@ from helpers.ground.errors import TutorialError
 from helpers.ground.files import folder_aside
 from helpers.inputs import data, recipes, settings
 from helpers.records.schema import Divergence
-from helpers.results import checks
+from helpers.results import checks, merge_checks
 from helpers.worker import divergence
 
 
@@ -123,7 +123,7 @@ def test_a_model_does_not_diverge_from_itself(found: dict[str, Divergence]) -> N
 
 @pytest.mark.parametrize("name", ["LoRA", "QLoRA"])
 def test_a_model_merged_into_its_own_base_passes(found: dict[str, Divergence], name: str) -> None:
-    checks.conclude(checks.of_merge("it", make_merge().model_copy(
+    checks.conclude(merge_checks.of_merge("it", make_merge().model_copy(
         update={"divergence": found[name]}
     )))  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_a_model_merged_into_its_own_base_passes(found: dict[str, Divergence], n
 def test_any_other_model_fails(found: dict[str, Divergence], name: str) -> None:
     planted = make_merge().model_copy(update={"divergence": found[name]})
     with pytest.raises(TutorialError, match="nats per token, at most"):
-        checks.conclude(checks.of_merge("it", planted))
+        checks.conclude(merge_checks.of_merge("it", planted))
 
 
 def test_the_16_bit_base_is_farther_off_than_the_adapters_own(
@@ -141,7 +141,7 @@ def test_the_16_bit_base_is_farther_off_than_the_adapters_own(
     far = make_merge().model_copy(update={"divergence": found["QLoRA, 16-bit base"]})
     near = make_merge().model_copy(update={"divergence": found["QLoRA"]})
     answers = make_answers([True])
-    checks.conclude(checks.of_change_of_base("it", answers, answers, far, near))
+    checks.conclude(merge_checks.of_change_of_base("it", answers, answers, far, near))
 
 
 def test_the_tokens_are_those_of_the_expected_answers(

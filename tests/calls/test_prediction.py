@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_training
+from conftest import make_answers, make_training
 
 from helpers.calls import factory, merging, prediction
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import write_json
 from helpers.inputs import data, recipes, settings
+from helpers.machine import hardware
 from helpers.machine.memory import MemoryTrace
-from helpers.records import schema, store
+from helpers.programs.making import Making
+from helpers.records import schema, scoring, store
 
 DIVERGENCE = {"kl": 0.001, "same_token": 0.99, "tokens": 7}
 
@@ -41,23 +43,25 @@ def called(chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> list[t
     calls: list[tuple[str, str]] = []
 
     def call(
-        command: str, name: str, recipe: dict[str, Any], of: settings.Settings, **more: object
+        command: str, name: str, recipe: dict[str, Any], of: settings.Settings, making: Making
     ) -> factory.Call:
         calls.append((command, name))
-        recipes.write(recipe, command, of.run.recipes / f"{name}.yaml")
-        if recipe.get("do_predict"):
+        if "export_dir" in recipe:
+            out = making.place(paths.ROOT / recipe["export_dir"])
+            out.mkdir()
+            (out / "model.safetensors").write_text(name)
+        elif recipe.get("do_predict"):
             rows = [
                 {"label": row["output"], "predict": row["output"] if name > "l" else "none"}
                 for row in data.load(of.run.data, data.EVAL)
             ]
-            out = paths.ROOT / recipe["output_dir"]
+            out = making.place(paths.ROOT / recipe["output_dir"])
             out.mkdir(parents=True, exist_ok=True)
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             (out / "generated_predictions.jsonl").write_text(lines)
-        elif "export_dir" in recipe:
-            (paths.ROOT / recipe["export_dir"] / "model.safetensors").write_text(name)
         else:
-            write_json(paths.ROOT / recipe["result"], dict.fromkeys(recipe["pairs"], DIVERGENCE))
+            result = making.place(paths.ROOT / recipe["result"])
+            write_json(result, dict.fromkeys(recipe["pairs"], DIVERGENCE))
         return factory.Call(3.0, MemoryTrace(measure="resident"), of.run.logs / "none")
 
     monkeypatch.setattr(factory, "call", call)
@@ -101,6 +105,64 @@ def test_answers_depend_on_the_adapter_and_on_the_form_of_facts(
         monkeypatch.setattr(schema, "FORM", schema.FORM + 1)
     prediction.answered("dora", chosen, lambda line: None)
     assert len(called) == 1 + again
+
+
+def test_texts_are_used_again_and_scored_anew(
+    chosen: settings.Settings,
+    called: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = prediction.answered("lora", chosen, lambda line: None)
+    assert first.answers.correct == first.answers.n
+    monkeypatch.setattr(scoring, "same", lambda expected, given: False)
+    again = prediction.answered("lora", chosen, lambda line: None)
+    assert (again.answers.correct, len(called)) == (0, 1)
+    assert again.answers.origin == first.answers.origin
+
+
+def test_a_record_that_is_made_again_keeps_machine_versions_and_recipes(
+    chosen: settings.Settings,
+    called: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = prediction.answered("base", chosen, lambda line: None)
+    here = before.hardware
+    other = here.model_copy(update={"cpu": "another"})
+    monkeypatch.setattr(hardware, "describe", lambda: other)
+    monkeypatch.setattr(prediction, "recorded", lambda: before.versions | {"npu-smi": "1"})
+    (chosen.run.recipes / "base_answers.yaml").write_text("altered by hand")
+    again = prediction.answered("base", chosen, lambda line: None)
+    assert len(called) == 1
+    assert (again.hardware, again.answers.origin.machine) == (here, here)
+    assert again.versions == before.versions | {"npu-smi": "1"}
+    assert again.recipes == before.recipes
+
+
+def test_answers_agree_on_the_problems_that_both_were_asked() -> None:
+    first, second = make_answers([True, True, False, True]), make_answers([True, False])
+    found = merging.agreement(first, second)
+    assert (found.n, found.answers, found.texts) == (2, 1, 1)
+    assert merging.agreement(second, first) == found
+    other = first.model_copy(update={"items": first.items[1:]})
+    with pytest.raises(ValueError, match="different problems"):
+        merging.agreement(first, other)
+
+
+def test_a_merge_and_its_divergence_depend_on_the_code_that_decides_them(
+    chosen: settings.Settings,
+    called: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for method in chosen.methods:
+        prediction.answered(method.name, chosen, lambda line: None)
+    merging.measure(chosen, lambda line: None)
+    called.clear()
+    monkeypatch.setattr(merging, "code", lambda *modules: f"other {modules}")
+    merging.measure(chosen, lambda line: None)
+    assert called == [
+        ("helpers.worker.dequantised_merge", "qlora_merged_dequantised"),
+        ("helpers.worker.divergence", "divergence"),
+    ]
 
 
 def test_every_method_is_merged_and_a_quantised_one_twice(

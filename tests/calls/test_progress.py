@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from helpers.calls import progress
+from helpers.calls import live, progress
 from helpers.machine.memory import MemoryTrace
+from helpers.programs.detached import Pulse
 from helpers.worker.events import Event
 
 TRAINING: list[Event] = [
@@ -62,8 +64,7 @@ def test_losses_are_kept_by_step() -> None:
 
 
 def test_the_line_has_step_loss_speed_time_and_memory() -> None:
-    memory = MemoryTrace(measure="resident", seconds=[1.0], bytes_used=[2_500_000_000])
-    line = state(TRAINING).line(20.0, 8, memory)
+    line = state(TRAINING).line(20.0, 8, 2_500_000_000)
     for part in ("training", "step 3/40", "loss 2.500", "2.4 samples/s", "123 s left", "2.50 GB"):
         assert part in line
     assert "step 3/40, batch 2/32" in state(EVALUATING).line(20.0, 8)
@@ -145,3 +146,57 @@ def test_live_updates_one_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_evaluation_that_counts_to_the_same_total_is_not_the_training() -> None:
     same: Event = {"event": "evaluating", "at": 121.0, "step": 3, "done": 36, "total": 40}
     assert (state([*TRAINING, same]).phase, state([*TRAINING, same]).step) == ("evaluating", 3)
+
+
+def test_what_is_shown_begins_with_where_and_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUTORIAL_HEADLESS", "1")
+    shown = progress.Display(tmp_path / "events", origin="Measured on this; run test, today.")
+    shown.tick()
+    shown.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Measured on this; run test, today."
+    assert len(lines) == 3
+    assert "<small>Measured &lt;here&gt;</small>" in live.Place("Measured <here>")._head
+
+
+def test_whoever_joins_later_sees_the_whole_curve_and_where_the_part_is(tmp_path: Path) -> None:
+    told: list[Event] = [
+        *TRAINING,
+        {"event": "loaded", "at": 900.0},
+        {"event": "train_begin", "at": 910.0, "step": 3, "total": 40},
+        {"event": "step", "at": 912.0, "step": 4},
+    ]
+    file = write(tmp_path / "events", told[:-2])
+    follower = progress.Follower(file, since=890.0)
+    assert (follower.state.phase, follower.state.looping) == ("loading", False)
+    write(file, told)
+    assert (follower.look().phase, follower.state.looping, follower.state.step) == (
+        "training", True, 4,
+    )  # fmt: skip
+    assert follower.state.losses == [(1, 2.5)]
+    assert "4.0 samples/s, 72 s left" in follower.state.line(20.0, 8)
+
+
+def test_calls_that_others_watch_are_reported_and_show_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "events", [])
+    memory = MemoryTrace(measure="resident", seconds=[1.0], bytes_used=[10**9])
+    pulses: list[Pulse] = []
+    with progress.reported(pulses.append):
+        shown = progress.Display(file, 8, memory, "Measured here.")
+        write(file, TRAINING)
+        shown.tick()
+    assert pulses == [Pulse(told=file, samples_a_step=8, memory_bytes=10**9, looping=True)]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_kernel_is_watched_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUTORIAL_HEADLESS", raising=False)
+    assert progress.is_headless()
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
+    assert not progress.is_headless()
+    monkeypatch.setenv("TUTORIAL_HEADLESS", "1")
+    assert progress.is_headless()

@@ -53,9 +53,25 @@ def test_results_are_read_from_the_records_of_all_seeds(
             record = make_record(method)
             record.recipes["train"]["seed"] = each.overrides.get("seed", 42)
             store.write(each.run, record)
-    found = repeats.read(chosen)
-    assert [(r.method, r.seed) for r in found] == [
-        ("lora", 42), ("lora", 43), ("qlora", 42), ("qlora", 43),
-    ]  # fmt: skip
+    found = [repeats.result("lora", record) for record in repeats.records("lora", chosen)]
+    assert [(each.method, each.seed) for each in found] == [("lora", 42), ("lora", 43)]
     with pytest.raises(TutorialError, match="03_lora"):
-        repeats.read(replace(chosen, seeds=3))
+        repeats.records("lora", replace(chosen, seeds=3))
+
+
+def test_a_result_holds_what_each_problem_came_to(
+    make_record: Callable[..., schema.Record],
+) -> None:
+    record = make_record("qlora")
+    assert record.training is not None
+    record.training.problem_losses = [schema.ProblemLoss(nats=3.0, tokens=10)]
+    found = repeats.result("qlora", record)
+    assert found.right == [True, True, False, False]
+    assert found.correct == 2
+    assert found.losses == record.training.problem_losses
+    assert found.call_seconds == record.training.call_seconds
+    assert found.tensors == 4 * 10**8
+    record.training.peaks = schema.Peaks()
+    assert repeats.result("qlora", record).tensors is None
+    record.data.scored = False
+    assert not repeats.result("qlora", record).scored

@@ -26,6 +26,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import data, keys, models, recipes, settings
 from helpers.programs import process
+from helpers.programs.making import Making
 from helpers.records import schema, store
 
 STAND_IN = """
@@ -150,10 +151,11 @@ def test_evalscope_scores_a_served_model(
 ) -> None:
     store.write(prepared.run, make_record("lora"))
     asked = evalscope.held_out(prepared)
-    score = evalscope.put(server, asked, 3, prepared)
+    making = Making(prepared.run, "put")
+    score = evalscope.put(server, asked, 3, prepared, making)
     assert (score.subject, score.benchmark, score.n) == ("lora", "held_out", 3)
     assert score.correct / 3 == pytest.approx(score.share, abs=0.01)
-    out = prepared.run.root / "evalscope" / "lora_held_out"
+    out = making.place(prepared.run.root / "evalscope" / "lora_held_out")
     # What it scored is what the model says, problem by problem, put as in training.
     lines = (out / "reviews" / "lora" / "gsm8k_default.jsonl").read_text().splitlines()
     reviews = [json.loads(line) for line in lines]
@@ -188,11 +190,18 @@ def test_a_web_page_opens_on_the_port_asked_for_and_here_only(
     assert not [member for member in members if member.is_running()]
 
 
+def test_an_override_of_how_a_problem_is_read_holds_in_a_chat(chosen: settings.Settings) -> None:
+    told = {"default_system": "Answer.", "double_quantization": True}
+    asked = dataclasses.replace(chosen, overrides=told)
+    assert told.items() <= serving.recipe_of("qlora", asked).items()
+    assert serving.recipe_of("base", asked)["default_system"] == "Answer."
+
+
 def test_a_chat_uses_what_training_and_measuring_used(chosen: settings.Settings) -> None:
     for subject in ("base", "qlora", "lora_merged"):
         used = recipes.for_prediction(subject, chosen)
         served = serving.recipe_of(subject, chosen)
-        keys.check(served)
+        keys.check(served, subject)
         assert served["infer_dtype"] == "bfloat16"
         assert {key: used.get(key) for key in served if key != "infer_dtype"} == {
             key: value for key, value in served.items() if key != "infer_dtype"

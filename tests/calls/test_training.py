@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from helpers.ground.files import write_json
 from helpers.inputs import data, settings
 from helpers.machine import hardware
 from helpers.machine.memory import MemoryTrace
+from helpers.programs.making import Making
 from helpers.records import schema
 from helpers.worker import events
 
@@ -42,6 +44,8 @@ TOLD: tuple[events.Event, ...] = (
     {"event": "peak", "at": 8.0, "of": "training", "bytes": 70, "longest": True},
     {"event": "peak", "at": 9.0, "of": "training", "bytes": 60, "longest": True},
     {"event": "digest", "at": 9.0, **DIGEST},
+    {"event": "losses", "at": 9.0, "step": 4, "nats": [9.0], "tokens": [1]},
+    {"event": "losses", "at": 9.5, "step": 12, "nats": [2.5, 4.0], "tokens": [5, 8]},
 )  # fmt: skip
 
 
@@ -51,9 +55,14 @@ def pretend(
     """Let llamafactory-cli's call leave what a real one leaves, without training."""
 
     def call(
-        command: str, name: str, recipe: dict, chosen: settings.Settings, **more: object
+        command: str,
+        name: str,
+        recipe: dict,
+        chosen: settings.Settings,
+        making: Making,
+        **more: object,
     ) -> factory.Call:
-        folder = chosen.run.adapter(name)
+        folder = making.place(chosen.run.adapter(name))
         rows = [{"step": i, "loss": 3.0 - i / 10} for i in (1, 2)]
         rows.append({"step": 12, "eval_loss": eval_loss, "eval_runtime": 2.0})
         write_json(folder / "all_results.json", {"eval_loss": eval_loss, "train_runtime": 6.0})
@@ -83,6 +92,7 @@ def test_the_facts_of_a_training(ready: settings.Settings, monkeypatch: pytest.M
     assert trained.frozen_weights.before.digest == DIGEST["digest"]
     assert (trained.origin.run, trained.origin.machine) == ("test", hardware.describe())
     assert (trained.call_seconds, trained.adapter_bytes) == (9.0, 5)
+    assert [(one.nats, one.tokens) for one in trained.problem_losses] == [(2.5, 5), (4.0, 8)]
     assert training.read("lora", ready) == trained
 
 
@@ -116,9 +126,9 @@ def test_a_call_that_tells_nothing_of_its_frozen_weights_is_a_failure(
     pretend(monkeypatch, "all well")
     told = factory.call
 
-    def silent(*arguments: object, **more: object) -> factory.Call:
-        done = told(*arguments, **more)
-        file = ready.run.adapter("lora") / events.FILE
+    def silent(*arguments: object, making: Making, **more: object) -> factory.Call:
+        done = told(*arguments, making=making, **more)
+        file = making.place(ready.run.adapter("lora")) / events.FILE
         lines = file.read_text().splitlines(keepends=True)
         file.unlink() if kept is None else file.write_text("".join(lines[:kept]))
         return done
@@ -151,11 +161,42 @@ def test_a_failure_after_going_on_says_how_to_start_anew(
     with pytest.raises(TutorialError, match=r"^It failed\.$"):
         training.train("lora", ready, say=lambda line: None)
     monkeypatch.setattr(checkpoints, "last_whole", lambda folder: folder / "checkpoint-8")
-    made = ready.run.adapter("lora") / "checkpoint-8"
+    made = ready.run.making / "lora" / "lora" / "checkpoint-8"
     made.mkdir()
     (made / "trainer_state.json").write_text("{}")
-    with pytest.raises(TutorialError, match=r"went on from checkpoint-8; .* move runs/test/lora"):
+    with pytest.raises(
+        TutorialError, match=r"went on from checkpoint-8; .* move runs/test/making/lora away"
+    ):
         training.train("lora", ready, say=lambda line: None)
+
+
+@pytest.mark.parametrize("fails", ["call", "adapter", "loss", "killed"])
+def test_a_failed_successor_leaves_the_adapter_in_use_and_says_so(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """As with resume_from_checkpoint=/nonexistent, do_train=false, or Ctrl-C."""
+    pretend(monkeypatch, "all well")
+    before = training.train("lora", ready, say=lambda line: None)
+    kept = {file: file.read_bytes() for file in ready.run.root.rglob("*") if file.is_file()}
+    said: list[str] = []
+
+    def fail(*arguments: object, making: Making, **more: object) -> factory.Call:
+        (making.place(ready.run.adapter("lora")) / "adapter_model.safetensors").write_bytes(b"1")
+        raise KeyboardInterrupt if fails == "killed" else TutorialError("It failed.")
+
+    if fails in ("call", "killed"):
+        monkeypatch.setattr(factory, "call", fail)
+    else:
+        loss = float("nan") if fails == "loss" else 1.5
+        pretend(monkeypatch, "all well", adapter=fails != "adapter", eval_loss=loss)
+    other = dataclasses.replace(ready, overrides={"learning_rate": 0.5})
+    with pytest.raises((TutorialError, KeyboardInterrupt)):
+        training.train("lora", other, said.append)
+    assert said[0] == "Doing lora again: recipe.learning_rate changed."
+    assert said[1].startswith("lora was not done: what there is of it, from ")
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert training.train("lora", ready, said.append) == before
+    assert said[2].startswith("Re-using lora")
 
 
 def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:

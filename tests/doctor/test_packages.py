@@ -82,3 +82,16 @@ def test_a_key_in_an_error_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "very-secret-key" not in cloud.finding
     monkeypatch.delenv("SWANLAB_API_KEY")
     assert "local" in packages.check_swanlab().finding
+
+
+def test_another_package_called_helpers_is_named(tmp_path: Path) -> None:
+    """On PYTHONPATH it would be imported by notebooks in this one's place."""
+    assert packages.check_namesakes("") is None
+    assert packages.check_namesakes(f"{tmp_path}:{packages.paths.ROOT}") is None
+    (tmp_path / "helpers").mkdir()
+    assert packages.check_namesakes(f"{packages.paths.ROOT}:{tmp_path}") is None
+    check = packages.check_namesakes(f":{tmp_path}")
+    assert check is not None
+    assert check.status is Status.WARN
+    assert str(tmp_path) in check.finding
+    assert "unset PYTHONPATH" in check.remedy

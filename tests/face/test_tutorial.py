@@ -4,42 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from helpers import Tutorial
-from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Code, Dialogue, Entry, Picture, Sentence, Several, Table, escaped
-
-README = (paths.ROOT / "README.md").read_text("utf-8")
-
-
-def script() -> str:
-    """Return the script that the README shows."""
-    [found] = re.findall(r"```python\n(from helpers import Tutorial.*?)```", README, re.DOTALL)
-    return found
-
-
-def test_the_readmes_script_runs_as_it_stands(tmp_path: Path) -> None:
-    lines = [line for line in script().splitlines() if line.strip()]
-    assert 8 <= len(lines) <= 13
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("TUTORIAL_")}
-    env = kept | {"TUTORIAL_RUNS": str(tmp_path / "runs")}
-    done = subprocess.run(
-        [sys.executable, "-c", script()], cwd=paths.ROOT, env=env, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "runs" / "mine"
-    assert (run / "comparison.json").is_file()
-    assert (run / "dora_merged" / "config.json").is_file()
-    for words in ("LoRA", "DoRA", "held-out loss after training", "LoRA answered"):
-        assert words in done.stdout
-    assert "QLoRA" not in done.stdout
 
 
 def test_a_method_that_the_run_does_not_compare_is_one_sentence(runs: Path) -> None:

@@ -13,7 +13,7 @@ from modelscope_server import serving
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.inputs import data, models, settings, wordproblems
+from helpers.inputs import data, models, settings, sources, wordproblems
 from helpers.machine import hardware
 from helpers.programs import process
 
@@ -90,10 +90,10 @@ def parquet_bytes(rows: int) -> bytes:
 
 def test_math10k_comes_from_the_hub_and_stays(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings.resolve("smoke", run="test", data="math10k")
-    with serving({data.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
+    with serving({sources.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
         use(endpoint, monkeypatch)
         facts = data.prepare(chosen, say=lambda line: None)
-    assert (facts.source, facts.name) == ("math10k", data.MATH10K)
+    assert (facts.source, facts.name) == ("math10k", sources.MATH10K)
     assert facts.source_rows == 150
     assert data.prepare(chosen, say=lambda line: None) == facts
 
@@ -148,12 +148,67 @@ def test_an_unknown_architecture_asks_for_its_template(runs: Path, tmp_path: Pat
     assert "mamba" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "\\x00"])
+@pytest.mark.parametrize("text", ["{", "[1]", "\\x00", "[" * 9_000, "null"])
 def test_a_config_that_is_no_json_is_one_sentence(runs: Path, tmp_path: Path, text: str) -> None:
     model = local_folder(tmp_path / "model", config__json=text, model__safetensors="x")
-    with pytest.raises(TutorialError, match=r"config\.json is not valid JSON") as caught:
+    for look in (models.template, lambda model: models.obtain(model, tmp_path / "log")):
+        with pytest.raises(TutorialError, match=r"config\.json is not valid JSON") as caught:
+            look(model)
+        assert "\n" not in str(caught.value)
+    assert models.sha256(model.path)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"weight_map": []}', '{"weight_map": {}}', "{"])
+def test_an_index_of_shards_that_names_none_is_damaged(
+    runs: Path, tmp_path: Path, text: str
+) -> None:
+    model = local_folder(tmp_path / "model", config__json="{}", model__safetensors="x")
+    (model.path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(TutorialError, match=r"index\.json is not valid JSON of a model"):
+        models.obtain(model, tmp_path / "log")
+
+
+@pytest.mark.parametrize("kind", ['["qwen2"]', "{}", "7", '"mamba"'])
+def test_an_odd_kind_of_model_asks_for_its_template(runs: Path, tmp_path: Path, kind: str) -> None:
+    model = local_folder(tmp_path / "model", config__json=f'{{"model_type": {kind}}}')
+    with pytest.raises(TutorialError, match="template="):
         models.template(model)
+
+
+@pytest.mark.parametrize(
+    "typed", ["./my-model", "../model", "~/model", "/no/such/model", "models/absent", "a/b/c",
+              "runs/mine", "~nobody-here/x"],
+)  # fmt: skip
+def test_a_path_that_is_not_there_is_no_modelscope_id(runs: Path, typed: str) -> None:
+    with pytest.raises(TutorialError, match="path") as caught:
+        models.find(typed)
     assert "\n" not in str(caught.value)
+    assert models.find("somebody/A-Model").modelscope == "somebody/A-Model"
+
+
+def test_odd_files_in_a_models_folder_are_no_part_of_it(runs: Path, tmp_path: Path) -> None:
+    model = local_folder(tmp_path / "model", config__json="{}", model__safetensors="x")
+    before = models.sha256(model.path)
+    (model.path / "notes.txt").mkdir()
+    (model.path / ".sha256.json").write_text("[1]")
+    assert models.sha256(model.path) == before
+
+
+@pytest.mark.parametrize("entry", ["qwen: [1]", "qwen: {weights: 3}", "qwen: {tiny: text}"])
+def test_a_catalogue_that_was_edited_badly_names_the_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    monkeypatch.setattr(paths, "CONFIGS", tmp_path)
+    (tmp_path / "models.yaml").write_text(entry)
+    with pytest.raises(TutorialError, match="entry qwen of .* is no model"):
+        models.catalogue()
+
+
+def test_a_models_lock_that_is_a_folder_is_named(runs: Path, tmp_path: Path) -> None:
+    model = models.find("tiny-random-qwen2")
+    (paths.MODELS / f".{model.slug}.lock").mkdir(parents=True)
+    with pytest.raises(TutorialError, match=r"\.lock cannot be written: something else"):
+        models.obtain(model, tmp_path / "log")
 
 
 def test_sources_are_codes_and_have_words(runs: Path, tmp_path: Path) -> None:
@@ -262,14 +317,14 @@ def test_math10k_that_breaks_off_is_never_taken_for_whole(
 ) -> None:
     chosen = settings.resolve("smoke", run="test", data="math10k")
     said: list[str] = []
-    with serving({data.MATH10K_FILE: parquet_bytes(150)}, cut=True) as endpoint:
+    with serving({sources.MATH10K_FILE: parquet_bytes(150)}, cut=True) as endpoint:
         use(endpoint, monkeypatch)
         try:
             data.prepare(chosen, said.append)
         except TutorialError as error:
             said.append(error.message)
     assert any("WARNING" in line or "download" in line for line in said)
-    assert not (paths.MODELS / "Math10K" / data.MATH10K_FILE).exists()
-    with serving({data.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
+    assert not (paths.MODELS / "Math10K" / sources.MATH10K_FILE).exists()
+    with serving({sources.MATH10K_FILE: parquet_bytes(150)}) as endpoint:
         use(endpoint, monkeypatch)
         assert data.prepare(chosen, said.append).source_rows == 150

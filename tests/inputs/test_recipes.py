@@ -14,6 +14,8 @@ from helpers.ground.errors import TutorialError
 from helpers.inputs import data, keys, recipes, settings
 from helpers.inputs.settings import Settings
 from helpers.machine import hardware
+from helpers.programs import steps
+from helpers.programs.making import Making
 
 OUTPUT_NAMES = {"output_dir", "swanlab_run_name"}
 QUANTISATION = {"quantization_bit", "quantization_method", "double_quantization"}
@@ -60,12 +62,12 @@ def test_no_shipped_recipe_runs_remote_code_and_every_key_is_known() -> None:
         text = file.read_text()
         assert "trust_remote_code" not in text, file
     for name in ("lora", "qlora", "dora", "predict", "export"):
-        keys.check(yaml.safe_load((paths.CONFIGS / f"{name}.yaml").read_text()))
+        keys.check(yaml.safe_load((paths.CONFIGS / f"{name}.yaml").read_text()), name)
     for name in settings.profile_names():
         profile = settings.load_profile(name)
         without = profile.without_bf16
-        keys.check([*profile.recipe, *profile.predict])
-        keys.check([*without.recipe, *without.predict] if without else [])
+        keys.check([*profile.recipe, *profile.predict], name)
+        keys.check([*without.recipe, *without.predict] if without else [], name)
 
 
 # ---- as they were -------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ TRAIN_ON = {
     "cpu": TRAIN | {
         "template": "smollm2", "cutoff_len": 512, "logging_steps": 1, "save_steps": 5,
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 2e-3,
-        "per_device_eval_batch_size": 5, "eval_steps": 15, "use_cpu": True,
+        "per_device_eval_batch_size": 5, "eval_steps": 5, "eval_dataset": "math_curve", "use_cpu": True,
         "disable_gradient_checkpointing": True, "flash_attn": "disabled",
     },
     "npu": TRAIN | {
@@ -99,7 +101,7 @@ PREDICT = {
 }  # fmt: skip
 PREDICT_ON = {
     "cpu": PREDICT | {
-        "template": "smollm2", "cutoff_len": 512, "per_device_eval_batch_size": 50,
+        "template": "smollm2", "cutoff_len": 512, "per_device_eval_batch_size": 200, "flash_attn": "disabled",
         "max_new_tokens": 96, "use_cpu": True,
     },
     "npu": PREDICT | {
@@ -189,6 +191,55 @@ def test_an_override_of_the_quantisation_holds_wherever_the_adapter_is(
     others = [recipes.for_training("lora", chosen), recipes.for_export("qlora_merged", chosen)]
     others += [recipes.for_prediction(name, chosen) for name in ("base", "lora", "qlora_merged")]
     assert all(key not in used for used in others)
+
+
+def trained_with(chosen: Settings, method: str, recipe: recipes.Recipe) -> None:
+    """Leave the marker of a training that was done with a recipe."""
+
+    def action(making: Making) -> None:
+        making.place(chosen.run.adapter(method)).write_text("adapter")
+
+    inputs = {"recipe": recipes.without_places(recipe)}
+    steps.done_once(chosen.run, method, inputs, chosen.run.adapter(method), action, print)
+
+
+def test_what_follows_a_training_is_as_that_was_whatever_the_settings_say_today(
+    runs: Path,
+) -> None:
+    told = {"double_quantization": True, "default_system": "Answer.", "enable_thinking": False}
+    then, now = resolved(overrides=told), resolved(overrides={"default_system": "Other."})
+    for method in ("lora", "qlora"):
+        trained_with(then, method, recipes.for_training(method, then))
+    shared = {"default_system": "Answer.", "enable_thinking": False}
+    for name, used in {
+        "lora": recipes.for_prediction("lora", now),
+        "qlora": recipes.for_prediction("qlora", now),
+        "qlora_merged": recipes.for_prediction("qlora_merged", now),
+        "qlora, exported": recipes.for_export("qlora_merged", now),
+        "qlora, merged": recipes.for_export("qlora_merged_dequantised", now),
+    }.items():
+        assert {key: used.get(key) for key in shared} == shared, name
+    assert recipes.for_prediction("qlora", now)["double_quantization"] is True
+    assert recipes.for_export("qlora_merged_dequantised", now)["double_quantization"] is True
+    assert "double_quantization" not in recipes.for_prediction("lora", now)
+    # The base model has no training; what is trained next is as the settings say today.
+    assert recipes.for_prediction("base", now)["default_system"] == "Other."
+    assert recipes.for_training("qlora", now)["double_quantization"] is False
+    now.run.adapter("lora").unlink()
+    assert recipes.for_prediction("lora", now)["default_system"] == "Other."
+
+
+@pytest.mark.parametrize("key", ["default_system", "template", "fp16"])
+def test_an_override_of_how_a_problem_is_read_holds_for_all(runs: Path, key: str) -> None:
+    chosen = resolved(overrides={key: "llama3"})
+    for subject in chosen.subjects:
+        assert recipes.for_prediction(subject, chosen)[key] == "llama3"
+    assert ("fp16" in recipes.for_export("lora_merged", chosen)) is False
+
+
+def test_a_recipe_names_where_it_will_lie(tmp_path: Path) -> None:
+    file = recipes.write({}, "train", tmp_path / "made.yaml", named=tmp_path / "final.yaml")
+    assert f"train {tmp_path / 'final.yaml'}" in file.read_text()
 
 
 def test_an_override_quantises_nothing_that_is_not(runs: Path) -> None:
@@ -312,7 +363,7 @@ def test_the_tuned_recipe_is_the_same_work(profile: str, runs: Path) -> None:
         for used in (plain, tuned)
     ]
     assert effective[0] == effective[1]
-    keys.check(tuned)
+    keys.check(tuned, profile)
 
 
 def test_who_gets_the_tuned_recipe_without_asking(runs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,50 @@ def test_another_model_gets_a_run_folder_of_its_own(runs: Path) -> None:
     [
         ({"profile": "gpu"}, "no profile 'gpu': choose one of cpu, cuda, npu, smoke"),
         ({"profile": "smoke", "model": "Qwen2-05B"}, "did you mean Qwen2-0.5B"),
-        ({"profile": "smoke", "model": "/no/such/folder"}, "no model"),
+        ({"profile": "smoke", "model": "/no/such/folder"}, "no folder"),
         ({"profile": "smoke", "run": "../elsewhere"}, "cannot name a folder"),
         ({"profile": "smoke", "run": "a b"}, "cannot name a folder"),
+        ({"profile": "smoke", "train": "many"}, "TRAIN='many' is not understood"),
+        ({"profile": "smoke", "train": 0}, "TRAIN='0' is not understood"),
+        ({"profile": "smoke", "evaluate": "-5"}, "EVAL='-5' is not understood"),
+        ({"profile": "smoke", "evaluate": "9" * 5000}, "from 1 to 10000000"),
+        ({"profile": "smoke", "columns": "question"}, "not understood at 'question'"),
+        ({"profile": "smoke", "columns": "input=a input=b"}, "not understood at 'input=b'"),
+        ({"profile": "smoke", "columns": "question=instruction"}, "names 'question' on the left"),
+        ({"profile": "smoke", "columns": "input='a"}, "a quote that is not closed"),
     ],
 )
-def test_a_wrong_name_is_one_sentence(runs: Path, arguments: dict[str, str], words: str) -> None:
+def test_a_wrong_name_is_one_sentence(runs: Path, arguments: dict[str, object], words: str) -> None:
     with pytest.raises(TutorialError, match=words) as caught:
         settings.resolve(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_rows_and_columns_come_from_parameters_and_the_environment(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = settings.resolve("smoke").profile.data
+    assert (plain.train, plain.eval, plain.columns) == (48, 12, {})
+    for name, value in (("TRAIN", "30"), ("EVAL", "7"), ("COLUMNS", "input='my text' output=b")):
+        monkeypatch.setenv(f"TUTORIAL_{name}", value)
+    wanted = settings.resolve("smoke").profile.data
+    assert (wanted.train, wanted.eval) == (30, 7)
+    assert wanted.columns == {"input": "my text", "output": "b"}
+    chosen = settings.resolve("smoke", train=5, evaluate="2", columns={"answer": ""})
+    wanted = chosen.profile.data
+    assert (wanted.train, wanted.eval, wanted.columns) == (5, 2, {"answer": ""})
+    assert dict(chosen.table().rows)["columns"] == "answer="
+
+
+def test_a_terminals_width_is_no_columns() -> None:
+    """COLUMNS is what shells call it; `make` takes it from its own command line alone."""
+    show = ["make", "--eval", "show: ; @echo $$TUTORIAL_COLUMNS", "-s", "show"]
+    for words, shown in (([], ""), (["COLUMNS=input=a"], "input=a")):
+        done = subprocess.run(
+            [*show, *words], cwd=paths.ROOT, env=os.environ | {"COLUMNS": "80"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == shown
 
 
 def test_who_is_compared(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

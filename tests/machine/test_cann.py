@@ -79,3 +79,66 @@ def test_the_table_of_versions_is_of_versions() -> None:
         assert len(set(together)) == len(together)
         for torch_npu in together:
             assert str(Version(torch_npu)) == torch_npu
+
+
+# What a set_env.sh of CANN 8.5 does, in short: it asks where it lies, and puts itself in front.
+SET_ENV = """
+script=$(readlink -f "${BASH_SOURCE[0]}")
+export ASCEND_TOOLKIT_HOME=$(dirname "$script")
+export ASCEND_HOME_PATH=$ASCEND_TOOLKIT_HOME
+export PYTHONPATH=$ASCEND_TOOLKIT_HOME/python/site-packages:$PYTHONPATH
+if [ -n "$LD_LIBRARY_PATH" ]; then
+  export LD_LIBRARY_PATH=$ASCEND_TOOLKIT_HOME/lib64:$ASCEND_TOOLKIT_HOME/plugin:$LD_LIBRARY_PATH
+else
+  export LD_LIBRARY_PATH=$ASCEND_TOOLKIT_HOME/lib64:$ASCEND_TOOLKIT_HOME/plugin
+fi
+export PATH=$ASCEND_TOOLKIT_HOME/bin:$PATH
+unset script
+echo "what a script prints is nobody's variable"
+"""
+
+
+@pytest.fixture
+def home(root: Path) -> Path:
+    folder = root / "usr/local/Ascend/cann"
+    write(folder / "set_env.sh", SET_ENV)
+    return folder
+
+
+def test_what_set_env_sets_and_what_it_adds_to(root: Path, home: Path) -> None:
+    script = cann.set_env_script(root)
+    assert script
+    assert cann.settings_of(script) == {
+        "ASCEND_TOOLKIT_HOME": cann.Setting(str(home), adds=False),
+        "ASCEND_HOME_PATH": cann.Setting(str(home), adds=False),
+        "PYTHONPATH": cann.Setting(f"{home}/python/site-packages", adds=True),
+        "LD_LIBRARY_PATH": cann.Setting(f"{home}/lib64:{home}/plugin", adds=True),
+        "PATH": cann.Setting(f"{home}/bin", adds=True),
+    }
+
+
+def test_a_readers_own_settings_win(home: Path) -> None:
+    settings = cann.settings_of(home / "set_env.sh")
+    own = {"PATH": "/mine:/bin", "LD_LIBRARY_PATH": f"/mine/lib:{home}/plugin"}
+    changed = cann.changes(settings, own)
+    assert changed["PATH"] == f"/mine:/bin:{home}/bin"
+    assert changed["LD_LIBRARY_PATH"] == f"/mine/lib:{home}/plugin:{home}/lib64"
+    assert changed["PYTHONPATH"] == f"{home}/python/site-packages"
+    settings["ASCEND_GLOBAL_LOG_LEVEL"] = cann.Setting("3", adds=False)
+    assert "ASCEND_GLOBAL_LOG_LEVEL" not in cann.changes(settings, {"ASCEND_GLOBAL_LOG_LEVEL": "1"})
+
+
+def test_two_canns_are_never_mixed(home: Path) -> None:
+    settings = cann.settings_of(home / "set_env.sh")
+    assert cann.changes(settings, {"ASCEND_HOME_PATH": "/another"}) == {}
+
+
+def test_the_script_of_the_cann_in_use_goes_first(
+    root: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = root / "opt/ascend-toolkit"
+    write(old / "set_env.sh", "")
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(old / "latest"))
+    assert cann.set_env_script(root) == old / "set_env.sh"
+    monkeypatch.setenv("ASCEND_HOME_PATH", "/gone")
+    assert cann.set_env_script(root) == home / "set_env.sh"

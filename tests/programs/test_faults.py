@@ -86,6 +86,23 @@ EXAMPLES = {
         "capacity of 15.77 GiB of which 1.11 GiB is free.",
         "The GPU ran out of memory: lower per_device_train_batch_size",
     ),
+    "out of memory with quantised weights": (
+        "[INFO|2026-11-23 20:27:09] llamafactory.model.model_utils.quantization:143 >> Quantizing "
+        "model to 4 bit with bitsandbytes.\n...\ntorch.OutOfMemoryError: CUDA out of memory. Tried "
+        "to allocate 2.00 GiB.",
+        "choose a smaller model with MODEL=",
+    ),
+    "SwanLab refused": (
+        "swanlab.sdk.internal.pkg.client.session:send:127 - [HTTP] POST /api/login/api_key -> 401\n"
+        "swanlab.exceptions.AuthenticationError: Failed to initialize the SwanLab client. Please "
+        "check if the provided API key is correct.",
+        "correct the key",
+    ),
+    "not on ModelScope": (
+        "Suggestion: The requested resource does not exist, or it is private and requires "
+        "authentication.\nerror: [E3020] [404] record not found | code=404",
+        "correct MODEL=",
+    ),
     "host out of memory": (
         "RuntimeError: [enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't "
         "allocate memory: you tried to allocate 1099511627776 bytes.",
@@ -219,10 +236,13 @@ Figure saved at: runs/npu/lora/training_loss.png
 """
 
 
+UNQUANTISED = HEALTHY.replace("Quantizing model to 4 bit with bitsandbytes.", "")
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_recognised_in_the_middle_of_a_log(name: str) -> None:
     text, remedy = EXAMPLES[name]
-    found = faults.recognise(f"{HEALTHY}\n{text}\n{HEALTHY}")
+    found = faults.recognise(f"{UNQUANTISED}\n{text}\n{UNQUANTISED}")
     assert found is not None
     assert remedy in found.sentence
 
@@ -235,7 +255,7 @@ def test_what_ascends_say_is_answered_in_the_doctor_and_in_a_failing_log(
     assert remedy in device.check_torch(Probe(output=text)).remedy
     unusable = Probe(torch="2.10.0", device_fault=text)
     assert remedy in device.check_device("npu", unusable).remedy
-    (tmp_path / "said").write_text(f"{HEALTHY}{text}\n")
+    (tmp_path / "said").write_text(f"{UNQUANTISED}{text}\n")
     with pytest.raises(TutorialError) as told:
         process.run(["sh", "-c", f"cat {tmp_path}/said; exit 1"], tmp_path / "log")
     assert remedy in told.value.message
@@ -345,6 +365,8 @@ def test_a_healthy_log_shows_no_fault() -> None:
         ("NPU held elsewhere", "NPU driver down"),
         ("disk full", "damaged weights"),
         ("NPU out of memory", "no network"),
+        ("out of memory with quantised weights", "GPU out of memory"),
+        ("SwanLab refused", "no network"),
         ("loss is not a number", "no network"),
     ],
 )

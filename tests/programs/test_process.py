@@ -182,6 +182,16 @@ def test_one_device_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process.environment("cuda")["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+@pytest.mark.parametrize("told", [None, "FASTEST_FIRST"])
+def test_cuda_counts_its_cards_as_nvml_does(
+    monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if told:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", told)
+    assert process.environment("cuda")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
 def test_the_readers_environment_wins_over_the_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     env = process.environment("cpu", extra={"OMP_NUM_THREADS": "2", "TUTORIAL_TEST": "1"})
@@ -222,3 +232,16 @@ def test_what_was_run_is_accounted_for_where_that_is_asked(
     [line] = map(json.loads, journal.read_text().splitlines())
     assert line["command"][1:] == ["-c", "pass"]
     assert 0 < line["seconds"] < 60
+
+
+def test_another_package_called_helpers_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes loads ours in every training: another one would tell nothing of itself."""
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").write_text("raise ImportError('foreign')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "from helpers.ground import paths; print(paths.ROOT)"
+    command = [sys.executable, "-P", "-c", code]
+    process.run(command, tmp_path / "log", env=process.environment("cpu"))
+    assert (tmp_path / "log").read_text().strip() == str(paths.ROOT)

@@ -51,6 +51,29 @@ def test_another_answer(expected: str, given_answer: str) -> None:
     assert not scoring.same(expected, given_answer)
 
 
+@pytest.mark.parametrize("huge", ["1e9999999", "-1E+999999999", "1e-9999999", "9" * 5000, "sNaN"])
+def test_no_number_ends_the_scoring(huge: str) -> None:
+    answer = scoring.score("p", "so\n#### 7.0", f"so\n#### {huge}")
+    assert not answer.correct
+    assert answer.given == huge
+    assert scoring.same(huge, huge)
+
+
+def test_long_numbers_are_compared_to_the_last_digit() -> None:
+    assert not scoring.same("1" * 40, "1" * 39 + "2")
+
+
+def test_what_is_not_scored_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    label = "#### A heading\n5 apples"
+    line = json.dumps({"prompt": "", "label": label, "predict": label})
+    (tmp_path / "generated_predictions.jsonl").write_text(line + "\n")
+    problem = {"instruction": "Write", "input": "", "output": label}
+    (answer,) = scoring.read_predictions(tmp_path, [problem], scored=False)
+    assert (answer.expected, answer.given, answer.text) == ("", "", label)
+    assert not answer.correct
+    assert not answer.correct_without_mark
+
+
 @given(st.integers(-(10**9), 10**9))
 def test_numbers_are_compared_as_numbers(number: int) -> None:
     assert scoring.same(str(float(number)), f"{number:,}")

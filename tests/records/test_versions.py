@@ -16,6 +16,7 @@ from helpers.records import versions
 def on_an_npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(hardware, "detect_device", lambda: "npu")
     monkeypatch.setattr(cann, "driver_version", lambda root: "25.5.1")
+    monkeypatch.setattr(cann, "installations", lambda root: {root: "8.5.0"})
     versions.versions.cache_clear()
     yield
     versions.versions.cache_clear()
@@ -35,7 +36,23 @@ def test_a_time_out_of_npu_smi_is_no_change(
     versions.versions.cache_clear()
     assert versions.versions() == answered
     assert versions.recorded() == answered
-    assert (answered["driver"], "torch" in answered) == ("25.5.1", True)
+    assert (answered["driver"], answered["CANN"]) == ("25.5.1", "8.5.0")
+    assert "torch" in answered
+
+
+def test_what_cannot_be_found_out_is_none_and_in_no_record(
+    on_an_npu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cann, "driver_version", lambda root: None)
+    monkeypatch.setattr(npu_smi, "query", lambda: SimpleNamespace(version="25.5.1"))
+    assert versions.versions()["driver"] is None
+    assert "driver" not in versions.recorded()
+
+
+def test_the_code_that_decides_figures_has_one_hash() -> None:
+    first = versions.code("worker/divergence.py", "worker/loaded.py")
+    assert first == versions.code("worker/divergence.py", "worker/loaded.py")
+    assert first != versions.code("worker/divergence.py")
 
 
 def test_without_an_npu_it_is_packages_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from conftest import ORIGIN, make_answers, make_merge, make_training
 
 from helpers.inputs import data, settings
+from helpers.inputs.methods import Recipe
 from helpers.inputs.settings import Settings
+from helpers.inputs.subjects import Subject
 from helpers.machine import hardware
 from helpers.planning.plan import PARTS, Phase, Plan
 from helpers.records import store
 from helpers.records.inside import Block, Layer
-from helpers.records.schema import Record, Training
+from helpers.records.schema import ProblemLoss, Record, SeedResult, Training
 
 
 def chosen(methods: str = "lora qlora") -> Settings:
@@ -24,6 +27,32 @@ def cost(seconds: float, gigabytes: float) -> Training:
     """Return a training that took so long, and so much memory at its peak."""
     used = int(gigabytes * 1e9)
     return make_training(call_seconds=seconds, peaks={"training": used, "evaluation": used // 2})
+
+
+def asked(subject: Subject) -> Recipe:
+    """Return the recipe with which a subject was asked."""
+    quantised = subject.kind == "adapter" and subject.method and subject.method.quantised
+    return {"cutoff_len": 256, "max_new_tokens": 16, "do_sample": False} | (
+        {"quantization_bit": 4} if quantised else {}
+    )
+
+
+def result(
+    method: str, right: Sequence[bool], losses: Sequence[float], seed: int = 42, **changes: Any
+) -> SeedResult:
+    """Return what a training came to: right or wrong a problem, and 10 tokens' loss a problem."""
+    facts: dict[str, Any] = {
+        "method": method,
+        "seed": seed,
+        "held_out_loss": sum(losses) / len(losses),
+        "correct": sum(right),
+        "n": len(right),
+        "right": list(right),
+        "losses": [ProblemLoss(nats=10 * loss, tokens=10) for loss in losses],
+        "call_seconds": 100.0,
+        "tensors": 10**9,
+    }
+    return SeedResult.model_validate(facts | changes)
 
 
 def record(of: Settings, name: str, **changes: Any) -> Record:
@@ -42,7 +71,9 @@ def record(of: Settings, name: str, **changes: Any) -> Record:
             train_sha256="3", eval_sha256="4", unusable=[],
         ),
         "overrides": {},
-        "recipes": {"train": dict(subject.method.recipe)} if trained and subject.method else {},
+        "recipes": {"predict": asked(subject)} | (
+            {"train": dict(subject.method.recipe)} if trained and subject.method else {}
+        ),
         "versions": {"torch": "2.10.0"},
         "hardware": hardware.describe(),
         "training": make_training() if trained else None,

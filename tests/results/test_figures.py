@@ -17,7 +17,8 @@ from helpers.ground.shown import Picture
 from helpers.inputs import data
 from helpers.inputs.settings import Settings
 from helpers.planning.plan import ArticlePlans
-from helpers.results import comparison, figures, mechanism
+from helpers.records import schema
+from helpers.results import comparison, figures, mechanism, memory_figures
 from helpers.results.schema import Comparison
 
 # Where to look at them: FIGURES=/tmp/figures pytest tests/results/test_figures.py
@@ -40,6 +41,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(figures, "keep", kept)
     monkeypatch.setattr(mechanism, "keep", kept)
+    monkeypatch.setattr(memory_figures, "keep", kept)
     return found
 
 
@@ -69,6 +71,13 @@ def _data(chosen: Settings) -> Picture:
     return figures.data_overview(made.record(chosen, "base").data, chosen.run)
 
 
+def _both_settings(chosen: Settings, found: Comparison) -> Picture:
+    plans = {name: made.plan() for name in ("lora", "qlora")}
+    measured = schema.ArticleMemory(training={"lora": 3 * 2**30, "qlora": 2 * 2**30}, origin=ORIGIN)
+    trainings = {name: found.training[name] for name in plans}
+    return memory_figures.both_settings(plans, trainings, plans, measured, chosen)
+
+
 def _merges(chosen: Settings, found: Comparison) -> Picture:
     return figures.merge_bars(found.merges, chosen, "merges")
 
@@ -80,7 +89,7 @@ def _all_plans(chosen: Settings, found: Comparison) -> Picture:
         plans={f"Qwen2-{size} {method} 2048": made.plan(9 * 2**30)
                for size in ("0.5B", "7B") for method in ("lora", "qlora")},
     )  # fmt: skip
-    return figures.all_plans(plans, article, chosen)
+    return memory_figures.all_plans(plans, article, chosen)
 
 
 ALL: Mapping[str, Callable[[Settings, Comparison], Picture]] = {
@@ -92,11 +101,12 @@ ALL: Mapping[str, Callable[[Settings, Comparison], Picture]] = {
     "compare_cost": lambda chosen, found: figures.cost_bars(found, chosen.run),
     "compare_accuracy": lambda chosen, found: figures.accuracy_bars(found, chosen.run),
     "merges": _merges,
-    "qlora_plan": lambda chosen, found: figures.planned_and_measured(
+    "qlora_plan": lambda chosen, found: memory_figures.planned_and_measured(
         {name: (made.plan(4 * 10**8, 3 * 10**8), make_training()) for name in ("lora", "qlora")},
         chosen,
         "qlora_plan",
     ),
+    "both_settings": _both_settings,
     "compare_plans": _all_plans,
     "layer": lambda chosen, found: mechanism.layer_picture(made.layer(), chosen.run),
     "block": lambda chosen, found: mechanism.block_picture(made.block(), chosen.run),
@@ -127,7 +137,7 @@ def test_what_was_measured_says_where_and_when(
     name: str, three: Settings, compared: Comparison, drawn: list[Figure]
 ) -> None:
     ALL[name](three, compared)
-    assert drawn[0].get_supxlabel() == ORIGIN.note()
+    assert drawn[0].get_supxlabel().replace("\n", " ").endswith(ORIGIN.note())
 
 
 def test_a_plan_alone_says_that_nothing_was_measured(
@@ -184,10 +194,29 @@ def test_a_score_stands_above_its_interval(
     figures.accuracy_bars(compared, three.run)
     [ax] = drawn[0].axes
     scores = list(compared.accuracy.values())
-    assert [text.get_text() for text in ax.texts] == [f"{100 * s.share:.0f} %" for s in scores]
+    assert [text.get_text() for text in ax.texts] == [
+        f"{100 * s.share:.1f} %\n{s.correct} of {s.n}" for s in scores
+    ]
     for text, score in zip(ax.texts, scores, strict=True):
         assert text.xy[1] == pytest.approx(100 * score.high)  # type: ignore[attr-defined]
-        assert text.get_color() == "black"
+        assert text.get_color() == "#333333"
+        assert text.get_fontsize() == 10
+        box = text.get_bbox_patch()  # no line of the grid runs through it
+        assert box is not None
+        assert box.get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_merges_that_cannot_be_scored_show_texts(
+    three: Settings, compared: Comparison, drawn: list[Figure]
+) -> None:
+    figures.merge_bars(compared.merges, three, "merges", scored=False)
+    assert drawn[0].axes[1].get_title() == "the same text"
+
+
+def test_accuracy_that_is_not_known_is_a_sentence(three: Settings, compared: Comparison) -> None:
+    compared.accuracy = {}
+    shown = figures.accuracy_bars(compared, three.run)
+    assert "do not say what is right" in shown.plain()
 
 
 def test_merges_are_drawn_on_a_scale_that_shows_small_and_large(
@@ -209,7 +238,7 @@ def test_planned_and_measured_memory_are_bars_of_their_own(
     )
     sampled = make_training(peaks={})
     found = {"lora": (plan, measured), "qlora": (plan, sampled)}
-    figures.planned_and_measured(found, three, "plan")
+    memory_figures.planned_and_measured(found, three, "plan")
     [ax] = drawn[0].axes
     names = [tick.get_text() for tick in ax.get_yticklabels()]
     assert names == [
@@ -239,7 +268,7 @@ def test_little_memory_is_drawn_in_a_unit_in_which_it_is_something(
     assert memory.get_ylabel() == "peak (MB = 10⁶ bytes)"
     assert [bar.get_height() for bar in memory.patches] == [4.5] * 3
     found = {"lora": (made.plan(5 * 2**20, 2**20), make_training(peaks={"training": 4 * 2**20}))}
-    figures.planned_and_measured(found, three, "plan")
+    memory_figures.planned_and_measured(found, three, "plan")
     [ax] = drawn[1].axes
     assert ax.get_xlabel() == "MiB = 2²⁰ bytes at the peak"
     assert [text.get_text().strip() for text in ax.texts] == ["5.00", "4.00", "1.00"]

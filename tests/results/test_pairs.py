@@ -16,13 +16,13 @@ def test_pairs_are_counted_and_tested() -> None:
     assert (pair.both, pair.only_first, pair.only_other, pair.neither) == (2, 8, 1, 1)
     assert (pair.n, pair.first_right, pair.other_right) == (12, 10, 3)
     assert pair.p == round(20 / 512, 4)  # 2 * (1 + 9) / 2^9
-    assert pair.p_adjusted == pair.p  # one test needs no correction
 
 
-def test_several_pairs_are_corrected_for_their_number() -> None:
-    found = pairs.against(FIRST, {"qlora": SECOND, "dora": FIRST})
-    assert found["qlora"].p_adjusted == round(2 * 20 / 512, 4)
-    assert found["dora"].p_adjusted == 1.0
+def test_who_was_asked_fewer_is_compared_on_those() -> None:
+    asked_fewer = make_answers([True, False, True])
+    assert pairs.paired_counts(FIRST, asked_fewer) == (2, 1, 0, 0)
+    assert pairs.paired_counts(asked_fewer, FIRST) == (2, 0, 1, 0)
+    assert len(pairs.shared(FIRST, asked_fewer)) == 3
 
 
 def test_other_problems_cannot_be_paired() -> None:

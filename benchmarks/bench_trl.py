@@ -1,0 +1,185 @@
+"""The same training by TRL's SFTTrainer and by ours: `python benchmarks/bench_trl.py full`.
+
+Whole calls, imports and evaluations included, in turn: ours with the tuned recipe, TRL's with its
+own defaults, and TRL's with our settings. Model, problems, chat template, rank, learning rate,
+effective batch and steps are the same for all. The adapters are then scored alike, by
+LLaMA-Factory. Beside it stands how much of the processor's speed at matrix products a step reaches.
+Nothing else may run meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import bench_recipes
+import typer
+
+from helpers.ground import paths
+from helpers.ground.files import write_json
+from helpers.inputs import data, methods, recipes, settings
+from helpers.programs import process
+
+app = typer.Typer(add_completion=False)
+# What a comparison of speed must leave as it is, in both of TRL's arms.
+SHARED = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_ratio", "seed", "bf16",
+          "logging_steps", "eval_strategy", "eval_steps", "use_cpu")  # fmt: skip
+SAME = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
+        "save_steps", "save_total_limit")  # fmt: skip
+PRODUCT_ROUNDS = 20
+
+
+def arguments(recipe: dict[str, Any], same: bool) -> dict[str, Any]:
+    """Return SFTConfig's arguments for a recipe.
+
+    Args:
+        recipe: ours.
+        same: with our settings; else what TRL does by default, where the work allows it.
+    """
+    used = {key: recipe[key] for key in (*SHARED, *(SAME if same else ())) if key in recipe}
+    used |= {"max_length": recipe["cutoff_len"], "report_to": "none", "do_eval": True}
+    if same:
+        used["gradient_checkpointing"] = not recipe.get("disable_gradient_checkpointing", False)
+    else:
+        batch = recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]
+        # TRL's default batch; what is missing to the recipe's effective batch is accumulated.
+        used["gradient_accumulation_steps"] = max(1, batch // 8)
+        used["save_strategy"] = "no"
+    return used
+
+
+def rows(file: Path, most: int) -> list[dict[str, Any]]:
+    """Return problems in the form that TRL trains on: a prompt, and what completes it."""
+    found = json.loads(file.read_text("utf-8"))[:most]
+    return [
+        {
+            "prompt": [{"role": "user", "content": row["instruction"]}],
+            "completion": [{"role": "assistant", "content": row["output"]}],
+        }
+        for row in found
+    ]
+
+
+@app.command()
+def train(plan: Path) -> None:
+    """Train as TRL does; `full` starts this in a process of its own, and times that."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from trl import SFTConfig, SFTTrainer
+
+    asked = json.loads(plan.read_text("utf-8"))
+    recipe, folder = asked["recipe"], Path(asked["folder"])
+    dtype = torch.bfloat16 if recipe.get("bf16") else torch.float32
+    loading: dict[str, Any] = {"dtype": dtype}
+    if recipe.get("quantization_bit"):
+        loading["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_use_double_quant=recipe["double_quantization"],
+        )  # fmt: skip
+    if asked["same"] and recipe.get("flash_attn") == "disabled":
+        loading["attn_implementation"] = "eager"
+    model = AutoModelForCausalLM.from_pretrained(recipe["model_name_or_path"], **loading)
+    trainer = SFTTrainer(
+        model,
+        args=SFTConfig(output_dir=str(folder), **asked["arguments"]),
+        train_dataset=Dataset.from_list(rows(Path(asked["train"]), recipe["max_samples"])),
+        eval_dataset=Dataset.from_list(rows(Path(asked["held_out"]), recipe["max_samples"])),
+        processing_class=AutoTokenizer.from_pretrained(recipe["model_name_or_path"]),
+        peft_config=LoraConfig(
+            r=recipe["lora_rank"], lora_alpha=2 * recipe["lora_rank"],
+            target_modules="all-linear", task_type="CAUSAL_LM",
+        ),
+    )  # fmt: skip
+    results = trainer.train().metrics | trainer.evaluate()
+    trainer.save_model()
+    found: dict[str, Any] = {key: results[key] for key in ("train_runtime", "eval_runtime")}
+    if asked["count"]:
+        found |= counted(trainer)
+    write_json(folder / "found.json", found)
+
+
+def counted(trainer: Any) -> dict[str, float]:
+    """Return the floating-point operations of a step, and this processor's speed at products.
+
+    Counted is one batch forward and backward, by torch's own counter; the speed is the best over
+    some rounds of the model's largest product.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = next(iter(trainer.get_train_dataloader()))
+    with FlopCounterMode(display=False) as counter:
+        trainer.model(**batch).loss.backward()
+    weight = trainer.model.get_output_embeddings().weight.detach()
+    tokens = torch.randn(batch["input_ids"].numel(), weight.shape[1], dtype=weight.dtype)
+    best = float("inf")
+    for _ in range(PRODUCT_ROUNDS):
+        begin = time.perf_counter()
+        tokens @ weight.T
+        best = min(best, time.perf_counter() - begin)
+    product = 2 * tokens.shape[0] * weight.shape[0] * weight.shape[1]
+    return {"operations_a_step": counter.get_total_flops(), "products_per_second": product / best}
+
+
+def trl(name: str, recipe: dict[str, Any], same: bool, extra: dict[str, str]) -> dict[str, Any]:
+    """Time one training by TRL, and return what it came to."""
+    chosen = settings.resolve("cpu", run=bench_recipes.RUN)
+    folder = bench_recipes.output(name)
+    plan = folder.with_suffix(".json")
+    write_json(plan, {
+        "recipe": recipe, "same": same, "arguments": arguments(recipe, same),
+        "folder": str(folder), "count": same and not recipe.get("quantization_bit"),
+        "train": str(chosen.run.data / f"{data.TRAIN}.json"),
+        "held_out": str(chosen.run.data / f"{recipe['eval_dataset']}.json"),
+    })  # fmt: skip
+    env = process.environment("cpu", chosen.run.cache, chosen.profile.environment) | extra
+    command = [sys.executable, __file__, "train", str(plan)]
+    seconds = process.run(command, folder.with_suffix(".log"), env=env)
+    found = json.loads((folder / "found.json").read_text("utf-8"))
+    print(name, round(seconds, 2), found, flush=True)
+    return found | {"call_seconds": round(seconds, 2)}
+
+
+@app.command()
+def full(
+    rounds: Annotated[int, typer.Option(help="calls of each")] = 1,
+    samples: Annotated[int, typer.Option(help="training problems, at most")] = 10**6,
+) -> None:
+    """Whole calls, in turn; the result goes to benchmarks/results/trl.json."""
+    tuned = settings.resolve("cpu", run=bench_recipes.RUN, tuned="yes")
+    samples = min(samples, tuned.profile.data.train)
+    result = bench_recipes.prepared() | {"rounds": rounds, "samples": samples, "methods": {}}
+    for method in methods.default():
+        recipe = recipes.for_training(method, tuned) | {"max_samples": samples}
+        calls: dict[str, list[dict[str, Any]]] = {"ours": [], "trl_defaults": [], "trl_same": []}
+        for turn in range(rounds):
+            name = f"{method} {{}} {turn}"
+            ours = bench_recipes.call(name.format("ours"), recipe, tuned.environment, samples)
+            calls["ours"].append(ours)
+            for kind, same in (("trl_defaults", False), ("trl_same", True)):
+                extra = tuned.environment if same else {}
+                calls[kind].append(trl(name.format(kind), recipe, same, extra))
+        speed = {
+            kind: statistics.median(samples / each["call_seconds"] for each in found)
+            for kind, found in calls.items()
+        }
+        best = max(speed["trl_defaults"], speed["trl_same"])
+        result["methods"][method] = {
+            "samples_per_second_of_call": {kind: round(each, 4) for kind, each in speed.items()},
+            "times_the_best_of_trl": round(speed["ours"] / best, 3),
+            "eval_loss": {
+                kind: bench_recipes.scored(f"{method} {kind} 0", method) for kind in calls
+            },
+            "calls": calls,
+        }
+        write_json(paths.BENCHMARKS / "trl.json", result)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,105 @@
+"""A few steps of several recipes, for their memory: `python -m helpers.worker.short_training PLAN`.
+
+PLAN is a YAML: `result` names the JSON file to write, `data` the training problems, `folder` a place
+for what is thrown away, `recipes` holds a recipe of each method. LLaMA-Factory trains each as
+llamafactory-cli would; one process does it for all, because starting one costs more than the steps.
+
+Every micro-batch has the longest problem and the shortest one, so that each of the few steps has
+the peak of a whole training. Writes, by method, the most bytes of tensors during a step.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from helpers.ground import paths
+from helpers.ground.files import read_yaml, write_json
+from helpers.worker import callback, events
+
+STEPS = 3  # the optimizer's state exists from the second on, and the third is what is measured
+NAME = "math_train"
+
+
+def short(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a recipe that takes a few steps of a recipe's size, and keeps nothing.
+
+    Args:
+        recipe: as helpers/inputs/recipes.py composes it.
+        folder: where the problems lie and the outputs go.
+    """
+    # Gradients that wait for the next micro-batch are there with two as with more.
+    micro_batches = min(2, recipe.get("gradient_accumulation_steps", 1))
+    return recipe | {
+        "dataset_dir": str(folder),
+        "dataset": NAME,
+        "output_dir": str(folder / "out"),
+        "gradient_accumulation_steps": micro_batches,
+        "max_steps": STEPS,
+        "disable_shuffling": True,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "eval_dataset": None,
+        "do_eval": False,
+        "use_swanlab": False,
+    }
+
+
+def problems(recipe: dict[str, Any], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the problems of a short training: the longest with the shortest in each micro-batch.
+
+    Args:
+        recipe: the short one.
+        rows: all training problems, in Alpaca form.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe["model_name_or_path"])
+    texts = [f"{row['instruction']}\n{row['input']}{row['output']}" for row in rows]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    in_order = [row for _, row in sorted(zip(lengths, rows, strict=True), key=lambda pair: pair[0])]
+    batch = recipe["per_device_train_batch_size"]
+    one = [in_order[-1], *in_order[: batch - 1]]
+    return one * recipe["gradient_accumulation_steps"] * STEPS
+
+
+def measured(recipe: dict[str, Any], file: Path) -> int:
+    """Take the steps of a short recipe, and return the most bytes of tensors during one.
+
+    Args:
+        recipe: the short one.
+        file: takes the events.
+    """
+    from llamafactory.train.tuner import run_exp
+
+    os.environ[events.VARIABLE] = str(file)
+    callback.register()
+    run_exp(recipe)
+    gc.collect()
+    peaks = [event["bytes"] for event in events.read(file) if event["event"] == "peak"]
+    return max(peaks)
+
+
+def main() -> None:
+    """Measure the recipes of the plan that the command line names."""
+    plan = read_yaml(Path(sys.argv[1]))
+    rows = json.loads((paths.ROOT / plan["data"]).read_text("utf-8"))
+    found = {}
+    for name, recipe in plan["recipes"].items():
+        folder = paths.ROOT / plan["folder"] / name
+        folder.mkdir(parents=True, exist_ok=True)
+        used = short(recipe, folder)
+        write_json(folder / f"{NAME}.json", problems(used, rows))
+        columns = {"prompt": "instruction", "query": "input", "response": "output"}
+        registered = {NAME: {"file_name": f"{NAME}.json", "columns": columns}}
+        write_json(folder / "dataset_info.json", registered)
+        found[name] = measured(used, folder / events.FILE)
+    write_json(paths.ROOT / plan["result"], found)
+
+
+if __name__ == "__main__":
+    main()
