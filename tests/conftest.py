@@ -20,8 +20,9 @@ SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 
 # Whole runs first: begun last, one of them would keep one core busy while the other idles.
-SLOW = ("test_jupyterlab", "test_attached", "test_run", "test_npu_run", "test_resume", "test_planner", "test_merging",
-        "test_callback", "test_inside", "test_npusim", "test_serving")  # fmt: skip
+SLOW = ("test_jupyterlab", "test_attached", "test_run", "test_npu_run", "test_resume",
+        "test_planner", "test_merging", "test_callback", "test_inside", "test_npusim",
+        "test_serving")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,14 +10,17 @@ import io
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbformat
 import yaml
 
+import helpers
 from helpers.calls import factory, notebooks
 from helpers.doctor import examination
 from helpers.doctor.probe import Probe
@@ -271,5 +274,8 @@ def install(programs: Programs) -> None:
     often = Reader("resident", lambda pid: 1 << 20, interval_seconds=0.002)
     factory.reader = lambda device: often  # type: ignore[attr-defined]
     notebooks._execute = _execute
+    here = ModuleType("here")  # what lies beside the notebooks looks for a checkout above them
+    here.__dict__["Tutorial"] = helpers.Tutorial
+    sys.modules["here"] = here
     found = Probe(torch="2.10.0", nf4_error=0.09)
     examination.examine.__kwdefaults__["ask"] = lambda device: found  # type: ignore[index]

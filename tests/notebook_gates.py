@@ -105,7 +105,7 @@ def imports(notebook: Notebook) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     lines = [ast.unparse(node) for node in nodes]
-    wanted = ["from helpers import Tutorial"]
+    wanted = ["from here import Tutorial"]
     return [] if lines == wanted else [f"imports {lines}, not {wanted}"]
 
 

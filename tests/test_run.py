@@ -162,17 +162,16 @@ def test_a_failing_training_says_why_and_keeps_what_is_done(
         shutil.rmtree(run.root)
 
 
-def test_a_recipe_that_cannot_be_trained_is_refused_when_it_is_planned(
+def test_a_recipe_that_cannot_be_trained_is_refused_before_anything_starts(
     first: subprocess.CompletedProcess[str],
 ) -> None:
     run = copy_of_prepared_run("test-plan")
     try:
-        said = one_sentence(
-            run_command("--run", run.name, TUTORIAL_OVERRIDES="lr_scheduler_type=nonsense")
-        )
-        assert "03_lora" in said
+        failed = run_command("--run", run.name, TUTORIAL_OVERRIDES="lr_scheduler_type=nonsense")
+        said = one_sentence(failed)
         assert "nonsense" in said
-        assert "plan.log" in said
+        assert "arguments.log" in said
+        assert "== 01_env" not in failed.stdout
         assert (run.steps / "data.json").is_file()
     finally:
         shutil.rmtree(run.root)

@@ -20,7 +20,8 @@ from helpers.inputs import keys
 Recipe = dict[str, Any]
 # What a run folder holds besides: an adapter's folder is called as its method.
 _TAKEN = ("base", "data", "results", "recipes", "logs", "figures", "notebooks", "steps", "swanlab",
-          "cache", "answers", "evalscope", "bench", "source", "making", "inside")  # fmt: skip
+          "cache", "answers", "evalscope", "bench", "source", "making", "inside",
+          "running")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A few steps of several recipes, for their memory: `python -m helpers.worker.short_training PLAN`.
 
-PLAN is a YAML: `result` names the JSON file to write, `data` the training problems, `folder` a place
-for what is thrown away, `recipes` holds a recipe of each method. LLaMA-Factory trains each as
-llamafactory-cli would; one process does it for all, because starting one costs more than the steps.
+PLAN is a YAML: `result` names the JSON file to write, `data` the training problems, `folder` a
+place for what is thrown away, `recipes` holds a recipe of each method. LLaMA-Factory trains each
+as llamafactory-cli would; one process does it for all, for starting one costs more than the steps.
 
 Every micro-batch has the longest problem and the shortest one, so that each of the few steps has
 the peak of a whole training. Writes, by method, the most bytes of tensors during a step.

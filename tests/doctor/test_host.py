@@ -142,7 +142,7 @@ def test_without_packages_an_ascend_host_in_good_order(ascend: Path) -> None:
 def test_a_package_missing_later_is_a_sentence_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def app() -> None:
+    def app(**_: object) -> None:
         raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
 
     monkeypatch.setattr(helpers.__main__, "app", app)

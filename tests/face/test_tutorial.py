@@ -50,7 +50,7 @@ def test_settings_show_themselves_in_three_ways(runs: Path) -> None:
 
 def test_a_recipe_shows_what_differs_here_and_against_another(runs: Path) -> None:
     tutorial = Tutorial("smoke", run="test", overrides={"lora_rank": 4})
-    tutorial.obtain()
+    Tutorial("smoke", run="test").obtain()
     lora, dora = (Tutorial("smoke", run="test", methods="lora dora").method(name)
                   for name in ("lora", "dora"))  # fmt: skip
     assert "finetuning_type: lora" in lora.recipe.plain()

@@ -85,7 +85,8 @@ TRAIN_ON = {
     "cpu": TRAIN | {
         "template": "smollm2", "cutoff_len": 512, "logging_steps": 1, "save_steps": 5,
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 2e-3,
-        "per_device_eval_batch_size": 5, "eval_steps": 5, "eval_dataset": "math_curve", "use_cpu": True,
+        "per_device_eval_batch_size": 5, "eval_steps": 5, "use_cpu": True,
+        "eval_dataset": "math_curve",
         "disable_gradient_checkpointing": True, "flash_attn": "disabled",
     },
     "npu": TRAIN | {
@@ -101,7 +102,8 @@ PREDICT = {
 }  # fmt: skip
 PREDICT_ON = {
     "cpu": PREDICT | {
-        "template": "smollm2", "cutoff_len": 512, "per_device_eval_batch_size": 200, "flash_attn": "disabled",
+        "template": "smollm2", "cutoff_len": 512, "per_device_eval_batch_size": 200,
+        "flash_attn": "disabled",
         "max_new_tokens": 96, "use_cpu": True,
     },
     "npu": PREDICT | {
