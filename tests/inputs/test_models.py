@@ -200,7 +200,7 @@ def test_a_catalogue_that_was_edited_badly_names_the_entry(
 ) -> None:
     monkeypatch.setattr(paths, "CONFIGS", tmp_path)
     (tmp_path / "models.yaml").write_text(entry)
-    with pytest.raises(TutorialError, match="entry qwen of .* is no model"):
+    with pytest.raises(TutorialError, match=r"entry qwen of .* is no model"):
         models.catalogue()
 
 
