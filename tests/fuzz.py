@@ -37,6 +37,7 @@ from helpers import Tutorial, __main__
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import keys
+from helpers.programs.steps import _WHOLE
 
 # What a command would load when it needs it: once here, and not in every child.
 LOADED = ("calls.evalscope", "calls.inside", "calls.merging", "calls.notebooks", "calls.repeats",
@@ -47,7 +48,7 @@ LOADED = ("calls.evalscope", "calls.inside", "calls.merging", "calls.notebooks",
 
 RUN = "mine"
 NOBODY = 65534
-SECONDS = 60  # after which a case counts as hanging
+SECONDS = 180  # after which a case counts as hanging, on a machine that is busy with others
 ODD = [
     "", " ", "0", "-1", "nan", "inf", "1e9999999", "null", "true", "[]", "{}", "[1, 2", "a: b",
     "..", "/", "/proc/xx", "~", "~nobody/x", "$HOME", "${x}", "`id`", "a b", "a\nb", "a\tb",
@@ -368,12 +369,16 @@ def _names(box: Path) -> set[str]:
 
 
 def _markers(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the markers of a run's steps; of a step whose new output lies in its place already,
+    and whose marker is still to follow, the new one: the next run goes on from there."""
     found = {}
-    for file in sorted((run / "steps").glob("*.json")):
+    files = {file.stem: file for file in sorted((run / "steps").glob("*.json"))}
+    newer = {file.parent.name: file for file in (run / "making").glob(f"*/{_WHOLE}")}
+    for step, file in (*files.items(), *newer.items()):
         with suppress(OSError, ValueError):
             value = json.loads(file.read_text("utf-8"))
             if isinstance(value, dict) and isinstance(value.get("outputs"), dict):
-                found[file.stem] = value
+                found[step] = value
     return found
 
 
@@ -470,7 +475,7 @@ def _hold(case: Case, prepared: Path, box: Path, touched: set[Path]) -> Iterator
     child = os.fork()
     if child == 0:
         _child(case, box)
-    code = _wait(child)
+    code = _wait(child, SECONDS)
     if code is None:
         yield f"it hung for {SECONDS} s"
         return
@@ -491,9 +496,9 @@ def _hold(case: Case, prepared: Path, box: Path, touched: set[Path]) -> Iterator
         yield f"listens on {beyond}"
 
 
-def _wait(child: int) -> int | None:
+def _wait(child: int, seconds: float) -> int | None:
     """Return a child's exit code, as `os.waitstatus_to_exitcode` gives it; None where it hung."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -516,7 +521,7 @@ def prepare(folder: Path) -> Path:
     child = os.fork()
     if child == 0:
         _child(Case(0, command=["run"]), box)
-    code = _wait(child)
+    code = _wait(child, 3 * SECONDS)
     if code != 0:
         said = (box / "err").read_text() + (box / "out").read_text()[-3000:]
         raise RuntimeError(f"the stand-in run did not go well ({code}): {said}")

@@ -60,6 +60,9 @@ FIXED: dict[str, Case] = {
     "runs two thousand folders deep": Case(
         168, act="commands", env={"TUTORIAL_RUNS": "/tmp/" + "b/" * 2000}
     ),
+    "the recipes' folder is a file": Case(
+        2102, command=["run"], damage=[["folder is a file", 172307]], overrides={"lora_rank": 16}
+    ),
     "the run of somebody else": Case(114, command=["run"], nobody=True),
     "the notebooks of somebody else": Case(9, command=["publish"], nobody=True),
     "a lock that is a folder": Case(1, act="train", damage=[["lock is a folder", 3]],
