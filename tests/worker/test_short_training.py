@@ -49,5 +49,5 @@ def test_each_micro_batch_has_the_longest_and_the_shortest(by_words: None, tmp_p
     used = short_training.short(RECIPE, tmp_path)
     chosen = short_training.problems(used, rows)
     assert len(chosen) == 2 * 2 * short_training.STEPS
-    assert chosen[::2] == [rows[2]] * 6
-    assert chosen[1::2] == [rows[1]] * 6
+    assert chosen[::2] == [rows[2]] * 2 * short_training.STEPS
+    assert chosen[1::2] == [rows[1]] * 2 * short_training.STEPS
