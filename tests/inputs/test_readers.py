@@ -121,7 +121,7 @@ def bad_files() -> list[tuple[str, str | bytes, str]]:
         ("rows.parquet", as_lines(ROWS), "rename it to rows.json"),
         ("table.json", table, "holds text that is no JSON"),
         ("book.csv", b"PK\x03\x04" + bytes(60), "zip archive or an Excel workbook"),
-        ("packed.jsonl", gzip.compress(b"x"), "compressed with gzip"),
+        ("packed.jsonl", gzip.compress(b"x", mtime=0), "compressed with gzip"),
         ("bytes.csv", b"a,b\n\0\0", "neither text nor parquet"),
         ("notes.txt", "a", "does not say what it holds"),
         ("data.json", json.dumps({"v": 1, "data": ROWS}), "rows nested under 'data'"),
