@@ -81,7 +81,7 @@ test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebo
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
 	  $(BIN)/python -m pytest --nbval notebooks
 
-fuzz: $(KERNEL)  ## try 600 hostile situations (about 10 minutes); CASES=60 SEED=7
+fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7
 	$(BIN)/python tests/fuzz.py $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 plan: $(READY)  ## plan the memory of both trainings, before renting (CARD_GIB=64)
