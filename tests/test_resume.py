@@ -172,10 +172,11 @@ def test_what_was_finished_is_used_again(killed: tuple[Run, dict[str, str]]) -> 
 def test_the_figures_of_two_runs_are_the_same(
     alone: Run, killed: tuple[Run, dict[str, str]]
 ) -> None:
-    """Accuracy and every answer, in two fresh folders; memory within what a process varies."""
+    """Accuracy and every answer, in two fresh folders; memory as the allocator counts it."""
     run, _ = killed
     assert run.answers("lora").items == alone.answers("lora").items
     assert run.answers("lora").correct == alone.answers("lora").correct
     for method in ("lora", "qlora"):
         first, second = alone.training(method), run.training(method)
-        assert second.memory.peak_bytes == pytest.approx(first.memory.peak_bytes, rel=0.1)
+        assert first.peaks.training
+        assert second.peaks.training == pytest.approx(first.peaks.training, rel=0.01)

@@ -137,7 +137,7 @@ def check_order(told: list[events.Event]) -> None:
     """Check that everything was told, once and in order."""
     names = [e["event"] for e in told if e["event"] not in ("evaluating", "peak")]
     a_step = ["step", "log", "evaluated"]
-    ends = ["train_end", "digest", "evaluated", "digest"]
+    ends = ["train_end", "digest", "evaluated", "losses", "digest"]
     assert names == ["loaded", "train_begin", *a_step, *a_step, *ends]
     assert [e["step"] for e in told if e["event"] == "step"] == [1, 2]
     assert {e["total"] for e in told if e["event"] == "train_begin"} == {2}
