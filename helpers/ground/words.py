@@ -4,6 +4,10 @@ The English sentence is the key (gettext's way). It stands where its meaning is 
 placeholders by name: `tr("{method} fits: {peak} GiB planned", method=..., peak=...)`. Babel finds
 every one of them (`make words`), and a language is one more catalogue in helpers/words/.
 
+Which language: the one that is set (`Tutorial(language=...)`, then TUTORIAL_LANGUAGE, which `make
+LANGUAGE=zh` sets); else the edition's, in whose folder the notebook's kernel works; else the
+locale's.
+
 Only the standard library is imported: the doctor speaks where packages are missing.
 """
 
@@ -20,16 +24,68 @@ from typing import BinaryIO
 DOMAIN = "helpers"
 CATALOGUES = Path(__file__).resolve().parents[1] / "words"
 LANGUAGE = "TUTORIAL_LANGUAGE"  # names the environment variable; a language such as "zh"
+SOURCE = "en"  # the language in which the sentences stand in the code
+AUTO = "auto"
+# What a POSIX system goes by, the weightiest first; LANGUAGE is GNU's list of preferences.
+_LOCALE = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+_EDITIONS = "notebooks"  # the folder of the English edition; the others' lie in it
+
+_chosen: list[str] = []  # by the face, for this process
 
 
 @cache
 def _catalogue(language: str) -> gettext.NullTranslations:
-    return gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
+    try:
+        return gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
+    except (OSError, ValueError):  # damaged: `make lint` and the doctor say so, and English is read
+        return gettext.NullTranslations()
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Return the languages that there are: English, and each with a folder of catalogues."""
+    found = sorted(folder.parent.name for folder in CATALOGUES.glob("*/LC_MESSAGES"))
+    return (SOURCE, *found)
+
+
+def of_folder(folder: Path) -> str | None:
+    """Return the language of the edition that lies in a folder; None: it holds none."""
+    if folder.name == _EDITIONS:
+        return SOURCE
+    inside = folder.parent.name == _EDITIONS and folder.name in languages()
+    return folder.name if inside else None
+
+
+def _of_locale() -> str:
+    told = next((value for name in _LOCALE if (value := os.environ.get(name))), SOURCE)
+    for wish in told.split(":"):
+        name = wish.replace("-", "_").partition("_")[0].partition(".")[0].lower()
+        if name in languages():
+            return name
+    return SOURCE
+
+
+def asked() -> str | None:
+    """Return the language that is set, whether there is such a one or not; None: none is."""
+    told = _chosen[-1] if _chosen else os.environ.get(LANGUAGE)
+    return told if told and told != AUTO else None
 
 
 def language() -> str:
-    """Return the language that readers are spoken to in: "en" unless the environment says."""
-    return os.environ.get(LANGUAGE) or "en"
+    """Return the language that readers are spoken to in."""
+    told = asked()
+    if told in languages():
+        return str(told)
+    try:
+        edition = of_folder(Path.cwd())
+    except OSError:  # the folder is gone
+        edition = None
+    return edition or _of_locale()
+
+
+def choose(language: str) -> None:
+    """Set the language for this process; "auto" takes back what was chosen before."""
+    _chosen[:] = [] if language == AUTO else [language]
 
 
 def tr(text: str, /, **values: object) -> str:

@@ -1,0 +1,261 @@
+"""The catalogues of languages: gathered, checked, and compiled for words.py (Babel).
+
+A language is a folder of helpers/words/: LC_MESSAGES/helpers.po holds what the helpers say, .mo
+beside it is the same for the standard library's gettext, and terminology.toml says how the field's
+terms are rendered. `make words` brings the first two up to date; `make lint` fails on whatever is
+missing, fuzzy, stale, or not rendered as the terminology says.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import string
+import tomllib
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.ground import paths, words
+from helpers.ground.errors import TutorialError
+from helpers.ground.files import write_bytes
+from helpers.ground.words import tr
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog, Message
+
+# Where readers' sentences stand, and who finds them there.
+_SOURCES = [("**.py", "python"), ("**/faults.toml", "helpers.ground.words:sentences_of")]
+_KEYWORDS = {"tr": None, "trn": (1, 2)}
+_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_QUOTED = 70  # characters of a sentence that name it
+
+
+def translated_languages() -> list[str]:
+    """Return the languages that have catalogues: all but English."""
+    return [name for name in words.languages() if name != words.SOURCE]
+
+
+def sentences_file(language: str) -> Path:
+    """Return the catalogue of what the helpers say in a language."""
+    return words.CATALOGUES / language / "LC_MESSAGES" / f"{words.DOMAIN}.po"
+
+
+def read(file: Path) -> Catalog:
+    """Return a catalogue.
+
+    Raises:
+        TutorialError: it is missing, or does not parse.
+    """
+    from babel.messages.pofile import PoFileError, read_po
+
+    try:
+        with file.open("rb") as stream:
+            return read_po(stream, abort_invalid=True)
+    except FileNotFoundError as error:
+        raise TutorialError(
+            tr("{file} is missing: 'make words' begins it.", file=paths.shown(file))
+        ) from error
+    except (PoFileError, UnicodeDecodeError, ValueError) as error:
+        raise TutorialError(
+            tr(
+                "The catalogue {file} does not parse ({reason}): put that line right, then run "
+                "'make words'.",
+                file=paths.shown(file),
+                reason=" ".join(str(error).split()),
+            )
+        ) from error
+
+
+def write(file: Path, catalogue: Catalog) -> None:
+    """Write a catalogue as a whole; what nobody says any more is left out."""
+    from babel.messages.pofile import write_po
+
+    buffer = io.BytesIO()
+    write_po(buffer, catalogue, ignore_obsolete=True)
+    write_bytes(file, buffer.getvalue())
+
+
+def empty(language: str) -> Catalog:
+    """Return a catalogue of a language without a sentence."""
+    from babel.messages.catalog import Catalog
+
+    return Catalog(
+        language,
+        domain=words.DOMAIN,
+        project="lora-against-qlora",
+        version="1",
+        header_comment="# What readers read, in one language: helpers/ground/catalogues.py.",
+        msgid_bugs_address="-",
+        last_translator="-",
+        language_team="-",
+        # Only what is said makes a difference between two commits.
+        creation_date=_DAY,
+        revision_date=_DAY,
+        fuzzy=False,
+    )
+
+
+@cache
+def said() -> Catalog:
+    """Return every sentence that the helpers say, untranslated."""
+    from babel.messages.extract import extract_from_dir
+
+    found = empty(words.SOURCE)
+    options = {"encoding": "utf-8"}
+    for _, _, message, comments, context in extract_from_dir(
+        str(paths.ROOT / "helpers"), _SOURCES, {"**.py": options}, _KEYWORDS
+    ):
+        found.add(message, auto_comments=comments, context=context)
+    return found
+
+
+def entries(catalogue: Iterable[Message]) -> Iterator[Message]:
+    """Yield a catalogue's entries without its header."""
+    return (message for message in catalogue if message.id)
+
+
+def forms(text: str | Iterable[str]) -> list[str]:
+    """Return the forms of an id or a translation: one, or one for each plural."""
+    return [text] if isinstance(text, str) else list(text)
+
+
+def compiled(catalogue: Catalog) -> bytes:
+    """Return a catalogue as gettext reads it."""
+    from babel.messages.mofile import write_mo
+
+    buffer = io.BytesIO()
+    write_mo(buffer, catalogue)
+    return buffer.getvalue()
+
+
+def gather(language: str) -> Catalog:
+    """Bring a language's sentences up to date with what the helpers say, and compile them.
+
+    A sentence whose English has changed keeps its translation, marked fuzzy.
+
+    Raises:
+        TutorialError: the catalogue does not parse.
+    """
+    file = sentences_file(language)
+    catalogue = read(file) if file.is_file() else empty(language)
+    catalogue.update(said(), update_creation_date=False)
+    for message in entries(catalogue):
+        if isinstance(message.id, tuple):
+            told = (*forms(message.string), *[""] * catalogue.num_plurals)
+            message.string = told[: catalogue.num_plurals]
+    write(file, catalogue)
+    catalogue = read(file)
+    write_bytes(file.with_suffix(".mo"), compiled(catalogue))
+    return catalogue
+
+
+# ---- what is wrong with a catalogue -------------------------------------------------------------
+
+
+def fields(text: str) -> set[str]:
+    """Return the names of a sentence's placeholders.
+
+    Raises:
+        ValueError: a brace is not closed.
+    """
+    return {
+        re.split(r"[.\[]", name)[0]
+        for _, name, _, _ in string.Formatter().parse(text)
+        if name is not None
+    }
+
+
+def placeholder_faults(english: str | Iterable[str], translation: str | Iterable[str]) -> list[str]:
+    """Return what is wrong with the placeholders of a translation, in words."""
+    wanted = set().union(*(fields(form) for form in forms(english)))
+    faults = []
+    for form in forms(translation):
+        try:
+            found = fields(form)
+        except ValueError as error:
+            faults.append(tr("its braces do not match ({reason})", reason=error))
+            continue
+        # A singular may leave its number out; Chinese has one form, which says it.
+        missing, foreign = wanted - found, found - wanted
+        if missing:
+            faults.append(tr("its translation lacks {{{names}}}", names="}, {".join(missing)))
+        if foreign:
+            faults.append(tr("its translation has {{{names}}}", names="}, {".join(foreign)))
+    return faults
+
+
+def terminology(language: str) -> dict[str, dict[str, list[str]]]:
+    """Return how terms are rendered in a language: by the English, what to say and what not."""
+    file = words.CATALOGUES / language / "terminology.toml"
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))["terms"]
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise TutorialError(
+            tr("The terminology {file} does not parse ({reason}): put that right.",
+               file=paths.shown(file), reason=error)
+        ) from error  # fmt: skip
+    return {term: {key: forms(value) for key, value in how.items()} for term, how in found.items()}
+
+
+def term_faults(english: str, translation: str, language: str) -> list[str]:
+    """Return where a translation does not say the field's terms as its terminology does."""
+    faults = []
+    for term, how in terminology(language).items():
+        if not re.search(rf"(?<![\w-]){term}(?:s|es)?(?![\w-])", english, re.IGNORECASE):
+            continue
+        if not any(form.lower() in translation.lower() for form in how["say"]):
+            faults.append(
+                tr("'{term}' is not rendered as {forms}", term=term, forms=" / ".join(how["say"]))
+            )
+        faults += [
+            tr("'{term}' is rendered as {form}, which it is not", term=term, form=form)
+            for form in how.get("not", [])
+            if form in translation
+        ]
+    return faults
+
+
+def entry_faults(message: Message, language: str) -> list[str]:
+    """Return what is wrong with one entry, in words; its placeholders are not looked at."""
+    if not all(forms(message.string)):
+        return [tr("is not translated")]
+    if message.fuzzy:
+        return [tr("is fuzzy: its English has changed since, or it was only guessed")]
+    # In the plural, which says more.
+    return term_faults(forms(message.id)[-1], forms(message.string)[-1], language)
+
+
+def faults(language: str) -> list[str]:
+    """Return what is wrong with what the helpers say in a language, one line each.
+
+    Raises:
+        TutorialError: the catalogue or the terminology does not parse.
+    """
+    file = sentences_file(language)
+    catalogue = read(file)
+    found = []
+    for message in entries(said()):
+        name = forms(message.id)[0]
+        entry = catalogue.get(name)
+        wrong = [tr("is not in the catalogue: run 'make words'")] if entry is None else []
+        if entry is not None:
+            wrong = entry_faults(entry, language)
+            if all(forms(entry.string)):
+                wrong += placeholder_faults(message.id, entry.string)
+        found += [f"{language}: {name[:_QUOTED]!r} {what}" for what in wrong]
+    found += [
+        f"{language}: {forms(m.id)[0][:_QUOTED]!r} " + tr("is said by nobody: run 'make words'")
+        for m in entries(catalogue)
+        if said().get(forms(m.id)[0]) is None
+    ]
+    mo = file.with_suffix(".mo")
+    if not mo.is_file() or mo.read_bytes() != compiled(catalogue):
+        found.append(
+            tr("{file} is older than its catalogue: run 'make words'.", file=paths.shown(mo))
+        )
+    return found
