@@ -5,6 +5,7 @@
 #   OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
 #   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
 #   METHODS="lora qlora dora"    (recipes in configs/)
+#   LANGUAGE=en|zh (what you are spoken to in; otherwise by the locale)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,7 +20,7 @@ EVALSCOPE_READY := $(EVALSCOPE)/.ready
 # An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
 LOCKS := requirements.lock $(if $(wildcard /dev/davinci[0-9]*),requirements-npu.lock)
 IS_311 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
-NEEDS_311 = { echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install python3.11, or say where it is with 'make PYTHON=/path/to/python3.11 ...'." >&2; exit 1; }
+NEEDS_311 = { echo "$(NEEDS_311_SAYS)" >&2; exit 1; }
 # uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
 PIP_MIRROR = $(shell $(BIN)/python -m pip config get global.index-url 2>/dev/null)
 UV = $(if $(PIP_MIRROR),UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$(PIP_MIRROR)}) $(BIN)/python -m uv
@@ -42,11 +43,22 @@ export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export TUTORIAL_METHODS := $(METHODS)
 export CARD_GIB
+# Locales go by the same name in the environment (GNU's list): only what is typed here is meant.
+export TUTORIAL_LANGUAGE := $(if $(findstring command line,$(origin LANGUAGE)),$(LANGUAGE),$(TUTORIAL_LANGUAGE))
 
-.PHONY: evalscope help setup run runs stop test fuzz data notebooks lab doctor plan plans bench lint words lock clean
+# What this file itself says: in English, unless the reader's language has its own make.mk.
+NEEDS_311_SAYS = Python 3.11 is needed, and '$(PYTHON)' is not it: install python3.11, or say where it is with 'make PYTHON=/path/to/python3.11 ...'.
+NEEDS_VENV_SAYS = Python cannot make a virtual environment: on Debian and Ubuntu run 'apt install python3.11-venv', then this command again.
+SETTING_UP_SAYS = Setting up $(VENV) from $(LOCKS) ...
+TARGETS := Makefile
+LOCALE := $(or $(TUTORIAL_LANGUAGE),$(LANGUAGE),$(LC_ALL),$(LC_MESSAGES),$(LANG))
+SPOKEN := $(firstword $(subst _, ,$(subst ., ,$(subst :, ,$(LOCALE)))))
+-include helpers/words/$(or $(SPOKEN),en)/make.mk
+
+.PHONY: evalscope help setup run runs stop test fuzz data notebooks lab doctor plan plans bench card lint words lock clean font
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^(# )?[a-z]+:.*##' $(TARGETS) | sed -E 's/^# //; s/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv from the lock, or mend it
 	@$(MAKE) --no-print-directory -W pyproject.toml $(KERNEL)
@@ -54,9 +66,9 @@ setup:  ## make .venv from the lock, or mend it
 $(READY): $(LOCKS) pyproject.toml
 	@$(PYTHON) $(IS_311) || $(NEEDS_311)
 	@$(BIN)/python $(IS_311) || rm -rf $(VENV)
-	@echo "Setting up $(VENV) from $(LOCKS) ..."
+	@echo "$(SETTING_UP_SAYS)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "Python cannot make a virtual environment: on Debian and Ubuntu run 'apt install python3.11-venv', then this command again." >&2; exit 1; }
+	  echo "$(NEEDS_VENV_SAYS)" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(sed -n 's/^ *"\(uv==[^"]*\)".*/\1/p' pyproject.toml)" $(EXPLAINED)
 	@$(UV) pip sync -q --python $(BIN)/python --compile-bytecode $(LOCKS) $(EXPLAINED)
@@ -78,7 +90,7 @@ stop: $(READY)  ## stop the trainings that notebooks of RUN=NAME have started, w
 
 test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 \
+	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 TUTORIAL_LANGUAGE= \
 	  $(BIN)/python -m pytest --nbval notebooks
 
 fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7
@@ -90,7 +102,7 @@ plan: $(READY)  ## plan the memory of both trainings, before renting (CARD_GIB=6
 data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them
 	@$(BIN)/python -m helpers data
 
-notebooks: $(READY)  ## take over the executed notebooks of a run, to commit their outputs
+notebooks: $(KERNEL)  ## take over the executed notebooks of a run in both languages, to commit them
 	@$(BIN)/python -m helpers publish
 
 evalscope: $(READY) $(EVALSCOPE_READY)  ## serve models of a run and have evalscope judge them: SUBJECT="base lora" LIMIT=20
@@ -111,6 +123,9 @@ doctor:  ## check this machine, set up or not; fails if a check does
 	@python=$(BIN)/python; $$python $(IS_311) || python='$(PYTHON)'; \
 	  $$python $(IS_311) || $(NEEDS_311); $$python -m helpers doctor
 
+card: $(READY)  ## try kernels and recipes on the card that is here, in ten minutes
+	@$(BIN)/python -m helpers card
+
 bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (about an hour)
 	$(BIN)/python benchmarks/bench_4bit.py kernels
 	$(BIN)/python benchmarks/bench_4bit.py step
@@ -123,13 +138,19 @@ bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (
 plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)
 	$(BIN)/python benchmarks/plans.py
 
-lint: $(READY)  ## ruff, mypy, and the rooms' imports
+lint: $(READY)  ## ruff, mypy, the rooms' imports, and both languages
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@$(BIN)/python -m helpers.calls.editions check
 
-words: $(READY)  ## gather every sentence that readers read into helpers/words/helpers.pot
-	@$(BIN)/pybabel -q extract -F helpers/words/babel.cfg -k tr -k trn:1,2 --no-location \
-	  --project lora-against-qlora -o helpers/words/helpers.pot helpers
+words: $(READY)  ## gather what readers read into the catalogues, and build the other editions
+	@$(BIN)/python -m helpers.calls.editions gather
+
+# Once a new sentence has a character that the font lacks (tests/test_words.py says so).
+font: $(READY)  ## make the Chinese font of the figures anew, from a wheel that carries Noto Sans SC
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m pip download -q --no-deps \
+	  --disable-pip-version-check -d "$$folder" pylopdf-fonts-zh-cn==0.1.1 && \
+	  $(BIN)/python -m helpers.ground.fonts "$$folder"/*.whl
 
 lock:  ## resolve pyproject.toml into the three locks
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from helpers.doctor import host
@@ -28,38 +29,41 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # A log has no width of its own; 80 columns would break every line of the table.
 console = Console(width=None if sys.stdout.isatty() else 130)
 
-Profile = Annotated[str, typer.Option(help="smoke, cpu, cuda or npu; auto: by the hardware")]
-Model = Annotated[str, typer.Option(help="catalogue name, ModelScope id or folder")]
-Run = Annotated[str, typer.Option("--run", help="name of the run folder")]
-Data = Annotated[str, typer.Option(help="math10k, generated, a file, a folder, or a ModelScope id")]
+Profile = Annotated[str, typer.Option(help=tr("smoke, cpu, cuda or npu; auto: by the hardware"))]
+Model = Annotated[str, typer.Option(help=tr("catalogue name, ModelScope id or folder"))]
+Run = Annotated[str, typer.Option("--run", help=tr("name of the run folder"))]
+Data = Annotated[
+    str, typer.Option(help=tr("math10k, generated, a file, a folder, or a ModelScope id"))
+]
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-@app.command()
+@app.command(help=tr("Run the six notebooks and print the comparison."))
 def run(profile: Profile = AUTO, model: Model = AUTO, name: Run = AUTO, data: Data = AUTO) -> None:
-    """Run the six notebooks and print the comparison."""
     tutorial = Tutorial(profile, model, name, data, say=_say)
     tutorial.print(console)
     given = {"profile": profile, "model": model, "run": name, "data": data}
     tutorial.run_notebooks({key: value for key, value in given.items() if value != AUTO})
+    tutorial.report()
     comparison = tutorial.comparison
     comparison.print(console)
     comparison.verdict.print(console)
     comparison.places().print(console)
 
 
-@app.command()
+@app.command(
+    help=tr("Bring the model and the data to this machine, as configs/*.yaml expect them.")
+)
 def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Data = AUTO) -> None:
-    """Bring the model and the data to this machine, as configs/*.yaml expect them."""
     tutorial = Tutorial(profile, model, run, data, say=_say)
     tutorial.obtain().print(console)
     tutorial.prepare().print(console)
 
 
-@app.command()
+@app.command(help=tr("Plan the memory of every method's training; exit code 1 if none fits."))
 def plan(
     profile: Profile = AUTO,
     model: Model = AUTO,
@@ -67,7 +71,6 @@ def plan(
     data: Data = AUTO,
     card_gib: Annotated[float | None, typer.Option(envvar="CARD_GIB")] = None,
 ) -> None:
-    """Plan the memory of every method's training; exit code 1 if none fits."""
     from helpers.machine import hardware
 
     if profile == AUTO and not os.environ.get("TUTORIAL_PROFILE"):
@@ -78,48 +81,61 @@ def plan(
     raise typer.Exit(int(not plans.fits))
 
 
-@app.command()
+@app.command(help=tr("Serve models of a run one after the other and have evalscope judge them."))
 def evalscope(
     profile: Profile = AUTO,
     model: Model = AUTO,
     run: Run = AUTO,
-    subject: Annotated[str, typer.Option(help="models of the run, one or several")] = "",
-    benchmark: Annotated[str, typer.Option(help="gsm8k, held_out, or auto")] = AUTO,
-    limit: Annotated[int, typer.Option(help="how many problems", min=1)] = 20,
+    subject: Annotated[str, typer.Option(help=tr("models of the run, one or several"))] = "",
+    benchmark: Annotated[str, typer.Option(help=tr("gsm8k, held_out, or auto"))] = AUTO,
+    limit: Annotated[int, typer.Option(help=tr("how many problems"), min=1)] = 20,
 ) -> None:
-    """Serve models of a run one after the other and have evalscope judge them."""
     tutorial = Tutorial(profile, model, run, say=_say)
     judged = tutorial.judge(True, subject.split(), benchmark, limit)
     judged.print(console)
     _say(tr("Its reports lie in {folder}.", folder=judged.folder))
 
 
-@app.command()
+@app.command(help=tr("Write the report of a run: one page, runs/NAME/report.html."))
+def report(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
+    Tutorial(profile, model, run, say=_say).report().print(console)
+
+
+@app.command(help=tr("List the runs: what is at work in each, and what is finished."))
 def runs() -> None:
-    """List the runs: what is at work in each, and what is finished."""
     Tutorial(say=_say).runs.print(console)
 
 
-@app.command()
+@app.command(help=tr("Stop the trainings that notebooks of a run have started, with a checkpoint."))
 def stop(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
-    """Stop the trainings that notebooks of a run have started, with a checkpoint."""
     for name in Tutorial(profile, model, run, say=_say).stop():
         _say(tr("{name} has stopped; run its cell again, and it goes on.", name=name))
 
 
-@app.command()
+@app.command(help=tr("Take over the executed notebooks of a run into notebooks/, outputs and all."))
 def publish(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
-    """Take over the executed notebooks of a run into notebooks/, outputs and all."""
     for file in Tutorial(profile, model, run, say=_say).publish():
         _say(paths.shown(file))
 
 
-@app.command()
+@app.command(help=tr("Check this machine; exit code 1 if a check fails."))
 def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
-    """Check this machine; exit code 1 if a check fails."""
     findings = Tutorial(profile, model, run, say=_say).examine()
     findings.print(console)
     raise typer.Exit(int(findings.failed))
+
+
+@app.command()
+def card(
+    profile: Profile = AUTO,
+    folder: Annotated[Path | None, typer.Option(help="takes the two files")] = None,
+    what: Annotated[Path | None, typer.Option(help="what to do, as configs/card.yaml")] = None,
+) -> None:
+    """Try kernels and recipes on the card that is here, in ten minutes."""
+    found = Tutorial(profile, run="card", say=_say).try_card(folder, what)
+    found.print(console)
+    for file in found.write():
+        _say(paths.shown(file))
 
 
 def _stopped() -> int:

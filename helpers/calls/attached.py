@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.calls import progress
-from helpers.ground import escaping, paths
+from helpers.ground import escaping, paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import sha256_json
 from helpers.ground.words import tr
@@ -62,6 +62,7 @@ def train(
         "TUTORIAL_RUNS": str(paths.RUNS),
         "TUTORIAL_MODELS": str(paths.MODELS),
         "TUTORIAL_HEADLESS": "1",
+        words.LANGUAGE: words.language(),  # what it says is read here
     }
     status = detached.started(job, __name__, wished, pickle.dumps((method, settings)), env)
     if status.inputs != wished:

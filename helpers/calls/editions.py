@@ -35,12 +35,9 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|(https?://[\w./:-]+\w)")
 _CODE = re.compile(r"`([^`]+)`")
 _IMAGE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+# Out of the folder of the English edition, in which those of the others lie.
+_OUTWARDS = re.compile(r"(?<=\]\()\.\./")
 _HEADING = re.compile(r"^(#+) ", re.MULTILINE)
-
-
-def folder_of(language: str) -> Path:
-    """Return the folder of an edition."""
-    return paths.NOTEBOOKS if language == words.SOURCE else paths.NOTEBOOKS / language
 
 
 def catalogue_file(name: str, language: str) -> Path:
@@ -127,15 +124,15 @@ def cell_faults(name: str, language: str) -> list[str]:
     for cell, text in cells.items():
         entry = known.pop(cell, None)
         if entry is None:
-            wrong = [tr("is not in the catalogue: run 'make words'")]
+            wrong = [tr("it is not in the catalogue; run 'make words'")]
         elif entry.id != text:
-            wrong = [tr("is stale: its English has changed; run 'make words'")]
+            wrong = [tr("it is stale, for its English has changed since; run 'make words'")]
         else:
             wrong = catalogues.entry_faults(entry, language)
             if entry.string:
                 wrong += same_facts(text, str(entry.string))
         found += [
-            tr("{language}: cell {cell} of {notebook} {what}",
+            tr("{language}, cell {cell} of {notebook}: {what}",
                language=language, cell=cell, notebook=name, what=what)
             for what in wrong
         ]  # fmt: skip
@@ -158,7 +155,7 @@ def faults(language: str) -> list[str]:
         wrong = cell_faults(name, language)
         found += wrong
         if not wrong and not is_built(name, language):
-            file = paths.shown(folder_of(language) / f"{name}.ipynb")
+            file = paths.shown(paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb")
             found.append(tr("{file} is not what its source gives: run 'make words'.", file=file))
     return found
 
@@ -172,7 +169,7 @@ def _edition(name: str, language: str) -> nbformat.NotebookNode | None:
     Raises:
         TutorialError: it is no notebook.
     """
-    file = folder_of(language) / f"{name}.ipynb"
+    file = paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
     try:
         return nbformat.read(file, as_version=4)
     except FileNotFoundError:
@@ -189,7 +186,7 @@ def build(name: str, language: str) -> nbformat.NotebookNode:
     Raises:
         TutorialError: a cell is not translated; the sentence names it.
     """
-    wrong = cell_faults(name, language)
+    wrong = cell_faults(name, language) if language != words.SOURCE else []
     if wrong:
         raise TutorialError(
             tr(
@@ -200,6 +197,8 @@ def build(name: str, language: str) -> nbformat.NotebookNode:
                 n=len(wrong) - 1,
             )
         )
+    if language == words.SOURCE:
+        return source_of(name)
     catalogue = catalogues.read(catalogue_file(name, language))
     told = {entry.context: str(entry.string) for entry in catalogues.entries(catalogue)}
     before = _edition(name, language)
@@ -207,7 +206,7 @@ def build(name: str, language: str) -> nbformat.NotebookNode:
     notebook = copy.deepcopy(source_of(name))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = told[cell.id]
+            cell.source = _OUTWARDS.sub("../../", told[cell.id])
         elif cell.cell_type == "code":
             old = ran.get(cell.id)
             kept = old is not None and old.source == cell.source
@@ -223,13 +222,13 @@ def bytes_of(notebook: nbformat.NotebookNode) -> bytes:
 
 def is_built(name: str, language: str) -> bool:
     """Return whether an edition's notebook is what its source and catalogue give."""
-    file = folder_of(language) / f"{name}.ipynb"
+    file = paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
     return file.is_file() and file.read_bytes() == bytes_of(build(name, language))
 
 
 def write(name: str, language: str) -> Path:
     """Build a notebook of an edition, and return its file."""
-    file = folder_of(language) / f"{name}.ipynb"
+    file = paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
     notebook = build(name, language)
     file.parent.mkdir(exist_ok=True)
     write_bytes(file, bytes_of(notebook))

@@ -17,7 +17,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import locked, refusals_explained, write_bytes
 from helpers.ground.words import tr
@@ -77,7 +77,9 @@ def _check_methods(settings: Settings) -> None:
 def run_notebooks(
     settings: Settings, parameters: dict[str, Any], say: Callable[[str], None] = print
 ) -> None:
-    """Execute the six notebooks into the run folder; finished steps are re-used.
+    """Execute the six notebooks of the reader's edition into the run folder.
+
+    Finished steps are re-used, in whichever language they were done.
 
     Args:
         settings: the run's settings, resolved from the same parameters.
@@ -97,33 +99,40 @@ def run_notebooks(
     _stream_cell_output()
     os.environ["TUTORIAL_HEADLESS"] = "1"
     os.environ["PYTHONPATH"] = process.python_path(os.environ)  # the kernels'
-    with locked(run.root / ".lock", busy, seconds=0), process.socket_folder() as sockets:
-        with refusals_explained(run.notebooks):
-            run.notebooks.mkdir(exist_ok=True)
+    language = words.language()
+    folder = paths.edition(run.notebooks, language)
+    with (
+        locked(run.root / ".lock", busy, seconds=0),
+        process.socket_folder() as sockets,
+        words.spoken(language),
+    ):
+        with refusals_explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         kernels = _local_kernels(sockets)
         for name in paths.NOTEBOOK_NAMES:
             start = time.monotonic()
             say(f"== {name}")
-            _execute(name, run, parameters, kernels)
+            source = paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
+            _execute(source, folder / source.name, parameters, kernels)
             seconds = f"{time.monotonic() - start:.0f}"
             say(tr("== {notebook} done in {seconds} s", notebook=name, seconds=seconds))
 
 
 def _execute(
-    name: str,
-    run: paths.RunFolder,
+    source: Path,
+    executed: Path,
     parameters: dict[str, Any],
     kernels: type[AsyncKernelManager],
 ) -> None:
-    executed = run.notebooks / f"{name}.ipynb"
+    name = source.stem
     try:
         with refusals_explained(executed):
             papermill.execute_notebook(
-                paths.NOTEBOOKS / f"{name}.ipynb",
+                source,
                 executed,
                 parameters=parameters,
                 kernel_name="python3",
-                cwd=paths.NOTEBOOKS,
+                cwd=source.parent,
                 progress_bar=False,
                 log_output=True,
                 kernel_manager_class=kernels,
@@ -154,50 +163,3 @@ def _execute(
                 notebook=name,
             )
         ) from error
-
-
-def publish(run: paths.RunFolder) -> list[Path]:
-    """Take over a run's executed notebooks into notebooks/, and return the files.
-
-    papermill's own metadata (times and absolute paths) are left out.
-
-    Raises:
-        TutorialError: a notebook was not executed, or ran with parameters of its own: what is
-            committed must be what a plain `make run` gives.
-    """
-    published = []
-    for name in paths.NOTEBOOK_NAMES:
-        executed = run.notebooks / f"{name}.ipynb"
-        shown = paths.shown(executed)
-        if not executed.is_file():
-            raise TutorialError(tr("{file} is missing: run 'make run' first.", file=shown))
-        try:
-            notebook = nbformat.read(executed, as_version=4)
-        except nbformat.reader.NotJSONError as error:
-            raise TutorialError(
-                tr("{file} was not written to its end: run 'make run' again.", file=shown)
-            ) from error
-        if notebook.metadata.get("papermill", {}).get("exception") or any(
-            cell.metadata.get("papermill", {}).get("status", "completed") != "completed"
-            or (cell.cell_type == "code" and not cell.execution_count)
-            for cell in notebook.cells
-        ):
-            raise TutorialError(
-                tr("{file} was not executed to its end: run 'make run' again.", file=shown)
-            )
-        notebook.metadata.pop("papermill", None)
-        for cell in notebook.cells:
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                raise TutorialError(
-                    tr(
-                        "{file} ran with parameters of its own: run a plain 'make run' and take "
-                        "over that.",
-                        file=shown,
-                    )
-                )
-            for key in ("papermill", "execution"):
-                cell.metadata.pop(key, None)
-        target = paths.NOTEBOOKS / executed.name
-        write_bytes(target, (nbformat.writes(notebook) + "\n").encode())
-        published.append(target)
-    return published

@@ -5,18 +5,31 @@ Facts that show themselves, as in views.py; no figure is computed here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.face.boundary import bounded
 from helpers.ground import paths
-from helpers.ground.shown import Dialogue, Picture, Sentence, Several, Shown, Table, View, facts
-from helpers.ground.words import tr
+from helpers.ground.shown import (
+    Dialogue,
+    Link,
+    Picture,
+    Sentence,
+    Several,
+    Shown,
+    Table,
+    View,
+    facts,
+)
+from helpers.ground.words import language, tr
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from helpers.planning.plan import Plan
     from helpers.records.schema import ArticleMemory, Record, Score, Training
     from helpers.results.checks import Conclusion
@@ -186,9 +199,10 @@ class ComparisonView(View):
         """Return where the results lie."""
         run = self.settings.run
         rows = {
-            tr("executed notebooks"): paths.shown(run.notebooks),
+            tr("executed notebooks"): paths.shown(paths.edition(run.notebooks, language())),
             tr("figures"): paths.shown(run.figures),
             tr("comparison"): paths.shown(run.comparison),
+            tr("report"): paths.shown(run.report),
         }
         return facts(rows, [tr("what"), tr("where")])
 
@@ -201,6 +215,19 @@ class ComparisonView(View):
         from helpers.results import checks
 
         return checks.conclude(checks.of_comparison(self.facts))
+
+
+@bounded
+@dataclass(frozen=True)
+class ReportView(View):
+    """The report, one page, and the way to it."""
+
+    file: Path
+
+    def shown(self) -> Shown:
+        # Executed headless, this is read in other folders, where the report lies elsewhere.
+        reached = "" if os.environ.get("TUTORIAL_HEADLESS") else os.path.relpath(self.file)
+        return Link(tr("The report, one page to hand around:"), paths.shown(self.file), reached)
 
 
 @bounded

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.face.boundary import bounded
+from helpers.face.card_view import CardView
 from helpers.face.method import MethodFace, SubjectFace
-from helpers.face.outcomes import ComparisonView, Judged, MergesView, SavingView
+from helpers.face.outcomes import ComparisonView, Judged, MergesView, ReportView, SavingView
 from helpers.face.views import Findings, MachineView, ModelView, PlansView, Problems
+from helpers.ground import catalogues
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Code, Dialogue, Several, Shown, Table, View
 from helpers.ground.words import tr
@@ -64,6 +66,8 @@ class Tutorial(View):
         train: how many rows to train on, or "auto": the profile's.
         evaluate: how many rows to hold out, or "auto": the profile's.
         columns: what the data call their columns, as in "instruction=question output=solution".
+        language: en or zh, for all that this process shows from here on; "auto": the one that is
+            set, else that of the edition in whose folder this works, else the locale's.
         say: takes the lines that tell what happens.
 
     Raises:
@@ -84,8 +88,11 @@ class Tutorial(View):
         evaluate: str | int = AUTO,
         columns: str | Mapping[str, str] = AUTO,
         *,
+        language: str = AUTO,
         say: Callable[[str], None] = print,
     ) -> None:
+        _check_text(language=language)
+        catalogues.choose(language)
         _check_text(profile=profile, model=model, run=run, data=data, tuned=tuned)
         _check_text(methods=methods if isinstance(methods, str) else _joined(methods))
         if overrides is not None and not isinstance(overrides, Mapping):
@@ -301,6 +308,16 @@ class Tutorial(View):
 
         return ComparisonView(comparison.read(self.settings.run.comparison), self.settings)
 
+    def report(self) -> ReportView:
+        """Write the run's report, one page to hand around, and return where it lies.
+
+        Raises:
+            TutorialError: the run has no comparison yet.
+        """
+        from helpers.results import run_report
+
+        return ReportView(run_report.write(self.settings.run))
+
     def judge(
         self,
         ask: bool = True,
@@ -333,10 +350,30 @@ class Tutorial(View):
 
         return checks.conclude(check for result in results for check in result.checks())
 
+    # ---- a card ---------------------------------------------------------------------------------
+
+    def try_card(self, folder: Path | None = None, what: Path | None = None) -> CardView:
+        """Find out in ten minutes what the card that is here does with kernels and recipes.
+
+        Args:
+            folder: takes a JSON and a page; None: benchmarks/results/cards.
+            what: what to do; None: configs/card.yaml.
+
+        Raises:
+            TutorialError: the profile's device is no card, there is none, or nothing runs on it.
+        """
+        from helpers.calls import card
+        from helpers.ground import paths
+
+        return CardView(
+            card.visit(self.settings, what or paths.CONFIGS / "card.yaml", self.say),
+            folder or paths.CARDS,
+        )
+
     # ---- the notebooks --------------------------------------------------------------------------
 
     def run_notebooks(self, parameters: Mapping[str, Any]) -> None:
-        """Execute the six notebooks headless, into the run folder.
+        """Execute the six notebooks headless, into the run folder: those in the reader's language.
 
         Args:
             parameters: what goes into each notebook's `parameters` cell.
@@ -372,7 +409,11 @@ class Tutorial(View):
         return running.stop(self.settings.run, self.say)
 
     def publish(self) -> list[Path]:
-        """Take over the executed notebooks of the run into notebooks/, outputs and all."""
-        from helpers.calls import notebooks
+        """Take over the executed notebooks of the run into notebooks/, in all languages.
 
-        return notebooks.publish(self.settings.run)
+        An edition that was not executed since the run's last step is executed first, which re-uses
+        all that is done.
+        """
+        from helpers.calls import publishing
+
+        return publishing.publish(self.settings, self.say)

@@ -98,6 +98,30 @@ def empty(language: str) -> Catalog:
     )
 
 
+def choose(language: str = words.AUTO) -> None:
+    """Set the language for this process: "auto" is the one that is set already, or that fits.
+
+    Raises:
+        TutorialError: there is no such language, or its catalogue is damaged.
+    """
+    words.choose(language)
+    told = words.asked()
+    if told is not None and told not in words.languages():
+        words.choose(words.AUTO)
+        raise TutorialError(
+            tr(
+                "LANGUAGE={told!r} is not understood: say {known}.",
+                told=told,
+                known=tr(" or ").join(words.languages()),
+            )
+        )
+    if damage := words.damage(words.language()):
+        raise TutorialError(
+            f"The catalogue {paths.shown(sentences_file(words.language()).with_suffix('.mo'))} "
+            f"cannot be read ({damage}): run 'make words', or 'make LANGUAGE=en ...' meanwhile."
+        )
+
+
 @cache
 def said() -> Catalog:
     """Return every sentence that the helpers say, untranslated."""
@@ -223,9 +247,9 @@ def term_faults(english: str, translation: str, language: str) -> list[str]:
 def entry_faults(message: Message, language: str) -> list[str]:
     """Return what is wrong with one entry, in words; its placeholders are not looked at."""
     if not all(forms(message.string)):
-        return [tr("is not translated")]
+        return [tr("it is not translated")]
     if message.fuzzy:
-        return [tr("is fuzzy: its English has changed since, or it was only guessed")]
+        return [tr("it is fuzzy, for its English has changed since, or it was guessed")]
     # In the plural, which says more.
     return term_faults(forms(message.id)[-1], forms(message.string)[-1], language)
 
@@ -242,14 +266,15 @@ def faults(language: str) -> list[str]:
     for message in entries(said()):
         name = forms(message.id)[0]
         entry = catalogue.get(name)
-        wrong = [tr("is not in the catalogue: run 'make words'")] if entry is None else []
+        wrong = [tr("it is not in the catalogue; run 'make words'")] if entry is None else []
         if entry is not None:
             wrong = entry_faults(entry, language)
             if all(forms(entry.string)):
                 wrong += placeholder_faults(message.id, entry.string)
-        found += [f"{language}: {name[:_QUOTED]!r} {what}" for what in wrong]
+        found += [f"{language}, {name[:_QUOTED]!r}: {what}" for what in wrong]
     found += [
-        f"{language}: {forms(m.id)[0][:_QUOTED]!r} " + tr("is said by nobody: run 'make words'")
+        f"{language}, {forms(m.id)[0][:_QUOTED]!r}: "
+        + tr("nobody says it any more; run 'make words'")
         for m in entries(catalogue)
         if said().get(forms(m.id)[0]) is None
     ]

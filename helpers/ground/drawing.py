@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from helpers.ground import escaping
+from helpers.ground import escaping, fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +39,8 @@ def new_figure(
     return figure, list(axes)
 
 
-def as_png(figure: Figure, dpi: int = 96) -> bytes:
-    """Return a figure as the bytes of a PNG: a "$" in its texts is a dollar, not a formula.
+def _as_text(figure: Figure) -> None:
+    """Have a figure's texts be text: a "$" is a dollar, not a formula.
 
     On a logarithmic axis the labels of ticks stay formulas: matplotlib writes powers of ten so.
     """
@@ -54,10 +54,29 @@ def as_png(figure: Figure, dpi: int = 96) -> bytes:
         if isinstance(axis, Axis) and isinstance(axis.get_major_formatter(), LogFormatter)
         for text in [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
     }
+    fonts.register()
     for text in figure.findobj(Text):
-        if isinstance(text, Text) and text not in powers:
-            text.set_parse_math(False)
-            text.set_text(escaping.lines(text.get_text()))
+        if isinstance(text, Text):
+            text.set_fontfamily(fonts.FAMILIES)
+            if text not in powers:
+                text.set_parse_math(False)
+                text.set_text(escaping.lines(text.get_text()))
+
+
+def as_png(figure: Figure, dpi: int = 96) -> bytes:
+    """Return a figure as the bytes of a PNG."""
+    _as_text(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def as_svg(figure: Figure) -> bytes:
+    """Return a figure as the bytes of an SVG: its letters are outlines, so it needs no font."""
+    import matplotlib
+
+    _as_text(figure)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "as it was drawn"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import SOURCE, tr
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -30,8 +30,14 @@ RUNS = _place("TUTORIAL_RUNS", "runs")
 MODELS = _place("TUTORIAL_MODELS", "models")
 
 BENCHMARKS = ROOT / "benchmarks" / "results"
+CARDS = BENCHMARKS / "cards"  # what `make card` found on real ones
 
 NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_compare")
+
+
+def edition(notebooks: Path, language: str) -> Path:
+    """Return the folder of an edition: the English one's holds the others'."""
+    return notebooks if language == SOURCE else notebooks / language
 
 
 def shown(path: Path) -> str:
@@ -88,7 +94,7 @@ class RunFolder:
 
     @property
     def notebooks(self) -> Path:
-        """The executed notebooks of a headless run."""
+        """The executed notebooks of a headless run, the English edition's; see `edition`."""
         return self.root / "notebooks"
 
     @property
@@ -123,6 +129,11 @@ class RunFolder:
     @property
     def comparison(self) -> Path:
         return self.root / "comparison.json"
+
+    @property
+    def report(self) -> Path:
+        """One page to hand around (helpers/results/run_report.py)."""
+        return self.root / "report.html"
 
     def adapter(self, method: str) -> Path:
         return self.root / method

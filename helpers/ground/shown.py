@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from helpers.ground import escaping
+from helpers.ground import escaping, width
 from helpers.ground.escaping import markdown as escaped
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 _WIDEST = 60  # characters of a column in a log
@@ -95,11 +97,10 @@ class Table(Shown):
 
     def plain(self) -> str:
         lines = [[escaping.line(cell) for cell in row] for row in (self.header, *self.rows)]
-        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
+        widths = [
+            min(_WIDEST, max(map(width.columns, column))) for column in zip(*lines, strict=True)
         ]
+        text = ["  ".join(map(width.padded, line, widths)).rstrip() for line in lines]
         return "\n".join(filter(None, [escaping.line(self.title), *text, escaping.line(self.note)]))
 
     def print(self, console: Console) -> None:
@@ -196,11 +197,13 @@ class Picture(Shown):
         png: its bytes.
         alt: what it shows, in one line.
         file: where it was kept.
+        figure: what it was drawn from, for whoever needs it in another form.
     """
 
     png: bytes
     alt: str
     file: Path
+    figure: Figure | None = field(default=None, repr=False, compare=False)
 
     def markdown(self) -> str:
         return f"![{escaped(self.alt)}]({self.file.name})"
@@ -211,6 +214,29 @@ class Picture(Shown):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         alt = self.plain()
         return {"image/png": self.png, "text/plain": alt}, {"image/png": {"alt": alt}}
+
+
+@dataclass(frozen=True)
+class Link(Shown):
+    """A file, and the way to it where a page can lead there.
+
+    Args:
+        what: what it is.
+        name: the file, as readers type it.
+        target: the same, relative to the page that shows the link; "": no page leads there.
+    """
+
+    what: str
+    name: str
+    target: str = ""
+
+    def markdown(self) -> str:
+        name = escaped(self.name)
+        linked = f"[{name}](<{quote(self.target)}>)" if self.target else name
+        return f"{escaped(self.what)} {linked}"
+
+    def plain(self) -> str:
+        return escaping.line(f"{self.what} {self.name}")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import gettext
 import os
+import struct
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -33,12 +35,25 @@ _EDITIONS = "notebooks"  # the folder of the English edition; the others' lie in
 _chosen: list[str] = []  # by the face, for this process
 
 
+def _read(language: str) -> gettext.NullTranslations:
+    if language == SOURCE:
+        return gettext.NullTranslations()
+    return gettext.translation(DOMAIN, CATALOGUES, [language])
+
+
 @cache
 def _catalogue(language: str) -> gettext.NullTranslations:
+    # Whoever begins to speak asks for the damage first (catalogues.choose).
+    return gettext.NullTranslations() if damage(language) else _read(language)
+
+
+def damage(language: str) -> str:
+    """Return why a language's catalogue cannot be read, as the library has it; "" where it can."""
     try:
-        return gettext.translation(DOMAIN, CATALOGUES, [language], fallback=True)
-    except (OSError, ValueError):  # damaged: `make lint` and the doctor say so, and English is read
-        return gettext.NullTranslations()
+        _read(language)
+    except (OSError, ValueError, LookupError, struct.error) as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 @cache
@@ -81,6 +96,21 @@ def language() -> str:
     except OSError:  # the folder is gone
         edition = None
     return edition or _of_locale()
+
+
+@contextmanager
+def spoken(language: str) -> Iterator[None]:
+    """Speak a language for a while, and let the programs that are started speak it, too."""
+    chosen, told = list(_chosen), os.environ.get(LANGUAGE)
+    _chosen[:], os.environ[LANGUAGE] = [language], language
+    try:
+        yield
+    finally:
+        _chosen[:] = chosen
+        if told is None:
+            os.environ.pop(LANGUAGE, None)
+        else:
+            os.environ[LANGUAGE] = told
 
 
 def choose(language: str) -> None:

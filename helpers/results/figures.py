@@ -5,11 +5,10 @@ Each is kept as a PNG in the run's folder.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from helpers.ground import drawing, paths
+from helpers.ground import drawing, paths, width
 from helpers.ground.files import write_bytes
 from helpers.ground.shown import Picture, Sentence, Shown
 from helpers.ground.words import tr
@@ -35,14 +34,14 @@ _LOWER: Final = "lower right"
 
 def note_of(measured: Iterable[Training] | Iterable[Merge]) -> str:
     """Return the lines on where and when something was measured, broken to a figure's width."""
-    return textwrap.fill(tables.notes(each.origin for each in measured), 160)
+    return width.wrapped(tables.notes(each.origin for each in measured), 160)
 
 
 def keep(figure: Figure, run: paths.RunFolder, name: str) -> Picture:
     """Keep a figure as figures/NAME.png of the run, and return it to be shown."""
     png, file = drawing.as_png(figure), run.figures / f"{name}.png"
     write_bytes(file, png)
-    return Picture(png, figure.get_suptitle(), file)
+    return Picture(png, figure.get_suptitle(), file, figure)
 
 
 # ---- the data -----------------------------------------------------------------------------------
@@ -174,7 +173,7 @@ def _draw_memory(
 
 def _ticks(subjects: Iterable[Subject]) -> list[str]:
     """Return the subjects' labels, narrow enough to stand under their bars."""
-    return [textwrap.fill(subject.label, 13) for subject in subjects]
+    return [width.wrapped(subject.label, 13) for subject in subjects]
 
 
 def _bars(ax: Axes, subjects: Sequence[Subject], values: Sequence[float], form: str) -> None:
@@ -228,7 +227,7 @@ def accuracy_bars(comparison: Comparison, run: paths.RunFolder) -> Shown:
         model=comparison.model,
         profile=comparison.profile,
     )
-    note = textwrap.fill(f"{stood} {comparison.origin.note()}", 150)
+    note = width.wrapped(f"{stood} {comparison.origin.note()}", 150)
     figure, (ax,) = drawing.new_figure(1, title, note, height=4.0)
     subjects, scores = list(comparison.subjects.values()), list(comparison.accuracy.values())
     figure.set_figwidth(max(8.5, 1.35 * len(subjects)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from helpers.ground import drawing
+from helpers.ground import drawing, width
 from helpers.ground.shown import Picture
 from helpers.ground.words import tr
 from helpers.inputs.settings import Settings
@@ -53,7 +52,7 @@ def planned_and_measured(
             what = memory.named(training.memory.measure)
             rows.append(
                 (
-                    tr("{method}: measured\n{what}", method=label, what=textwrap.fill(what, 26)),
+                    tr("{method}: measured\n{what}", method=label, what=width.wrapped(what, 26)),
                     training.memory.peak_bytes,
                 )
             )
@@ -126,7 +125,7 @@ def both_settings(
         model=settings.model.name,
         profile=settings.profile.name,
     )
-    note = textwrap.fill(
+    note = width.wrapped(
         tables.notes([measured.origin, *(each.origin for each in trainings.values())]), 160
     )
     return keep(_plan_bars(rows, title, note), settings.run, "both_settings")
