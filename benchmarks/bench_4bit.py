@@ -3,15 +3,16 @@
     python benchmarks/bench_4bit.py kernels [--device cuda]
     python benchmarks/bench_4bit.py step
 
-`kernels` calls both implementations directly, eagerly and on one thread, on the shapes of Qwen2's
-linear layers. `step` times training steps of a small Qwen2 on the simulated NPU (tests/npusim).
+`kernels` calls every formulation directly, eagerly and on one thread, on the shapes of Qwen2's
+linear layers: the default backend's, pairs of 8 bytes by pieces of 2^20 weights (what there was
+before a device's choice was measured), pairs of 4 bytes, and what is chosen on this device.
+`step` times training steps of a small Qwen2 on the simulated NPU (tests/npusim).
 Neither figure is an Ascend's: they compare two ways to do the same work on one machine.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import os
 import platform
@@ -38,8 +39,8 @@ MODELS = {
     "Qwen2-7B": (3584, 18944, 512),
 }
 BLOCKSIZE = 64
+BEFORE = 1 << 20  # weights a piece, before a device's choice was measured
 
-Kernel = Callable[..., Any]
 app = typer.Typer(add_completion=False)
 
 
@@ -52,36 +53,6 @@ def linear_shapes() -> dict[str, tuple[int, int]]:
         shapes[f"{model} gate, up"] = (intermediate, hidden)
         shapes[f"{model} down"] = (hidden, intermediate)
     return shapes
-
-
-def default_kernels() -> dict[str, Kernel]:
-    """The `default` backend's functions, whatever kernel the dispatcher would take on a device.
-
-    Its module is run once more with a `register_kernel` that only takes notes.
-    """
-    import bitsandbytes._ops as ops
-
-    kernels: dict[str, Kernel] = {}
-
-    def note(op: str, _device: str) -> Callable[[Kernel], Kernel]:
-        return lambda kernel: kernels.setdefault(op.removeprefix("bitsandbytes::"), kernel)
-
-    spec = importlib.util.find_spec("bitsandbytes.backends.default.ops")
-    assert spec is not None
-    assert spec.loader is not None
-    real, ops.register_kernel = ops.register_kernel, note
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    finally:
-        ops.register_kernel = real
-    return kernels
-
-
-def our_kernels() -> dict[str, Kernel]:
-    """The kernels of `helpers.worker.npu_4bit`, by the same names."""
-    from helpers.worker import npu_4bit
-
-    return {op.removeprefix("bitsandbytes::"): kernel for op, kernel in npu_4bit.KERNELS.items()}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -133,23 +104,6 @@ def seconds(call: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - begin
 
 
-def compare(default: Callable[[], Any], ours: Callable[[], Any], repeats: int, device: str) -> dict:
-    """Milliseconds of both, called in turns so that a disturbance meets both; ratio with spread.
-
-    The spread is the smallest and largest ratio among the pairs of neighbouring calls.
-    """
-    default(), ours()
-    pairs = [(seconds(default, device), seconds(ours, device)) for _ in range(repeats)]
-    ratios = [slow / fast for slow, fast in pairs]
-    return {
-        "default_ms": 1000 * statistics.median(slow for slow, _ in pairs),
-        "ours_ms": 1000 * statistics.median(fast for _, fast in pairs),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
-
-
 def temporaries(call: Callable[[], Any], device: str) -> int:
     """Bytes at the peak of one call beyond what it returns.
 
@@ -177,47 +131,59 @@ def temporaries(call: Callable[[], Any], device: str) -> int:
     return peak - sum(tensor.nbytes for tensor in kept)
 
 
-def dequantise(shape: tuple[int, int], dtype: str, device: str, repeats: int) -> dict:
-    """One shape's comparison; NF4, blocksize 64, random nibbles."""
+def formulations(
+    shape: tuple[int, int], dtype: str, device: str, repeats: int, chosen: str
+) -> list:
+    """Time, bits and temporaries of every formulation on one matrix."""
     import torch
+
+    from helpers.worker import kernel_timing
+    from helpers.worker.dequantise_4bit import dequantize_4bit_by
+    from helpers.worker.kernel_choice import BUILT_IN, Choice, parsed
 
     weights = shape[0] * shape[1]
-    generator = torch.Generator().manual_seed(0)
-    packed = torch.randint(0, 256, (weights // 2, 1), generator=generator, dtype=torch.uint8)
-    absmax = torch.rand(weights // BLOCKSIZE, generator=generator)
-    arguments = (packed.to(device), absmax.to(device), BLOCKSIZE, "nf4", shape)
-    return sides("dequantize_4bit", (*arguments, getattr(torch, dtype)), device, repeats, weights)
+    arguments = kernel_timing.sample(weights, device, getattr(torch, dtype))
+    ways = {
+        "default": Choice("default", weights),
+        "8-byte pairs": Choice("pairs8", BEFORE),
+        "4-byte pairs": BUILT_IN,
+        "chosen": parsed(chosen),
+    }
+    # What is chosen may be one of the others: it is timed once, and stands for both.
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    different = list(dict.fromkeys(ways.values()))
+    rows = kernel_timing.timed(different, arguments, device, repeats, clock)
+    for choice, row in zip(different, rows, strict=True):
+        used = temporaries(lambda choice=choice: dequantize_4bit_by(choice, *arguments), device)
+        row["temporary_bytes_per_weight"] = used / weights
+    return [{"name": name, **rows[different.index(choice)]} for name, choice in ways.items()]
 
 
-def quantise(shape: tuple[int, int], dtype: str, device: str, repeats: int) -> dict:
-    """The same for what loading a model does to each weight."""
+def quantise(shape: tuple[int, int], device: str, repeats: int) -> dict:
+    """What loading a model does to each weight, by the default backend and by ours."""
     import torch
 
+    from helpers.worker import default_4bit, npu_4bit
+
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(shape, generator=generator).to(getattr(torch, dtype)).to(device)
+    weight = torch.randn(shape, generator=generator).bfloat16().to(device)
     arguments = (weight, BLOCKSIZE, "nf4", torch.uint8)
-    return sides("quantize_4bit", arguments, device, repeats, weight.numel())
-
-
-def sides(op: str, arguments: tuple, device: str, repeats: int, weights: int) -> dict:
-    """Time and temporaries of `op` by both implementations, whose results must be equal."""
-    import torch
-
-    default, ours = default_kernels()[op], our_kernels()[op]
-    results = [kernel(*arguments) for kernel in (default, ours)]
-    if isinstance(results[0], tuple):
-        equal = all(map(torch.equal, *results))
-    else:
-        equal = torch.equal(*results)
-    del results
-    found = compare(lambda: default(*arguments), lambda: ours(*arguments), repeats, device)
+    default, ours = default_4bit.kernels()["quantize_4bit"], npu_4bit.quantize_4bit
+    equal = all(map(torch.equal, default(*arguments), ours(*arguments)))
+    pairs = [
+        (seconds(lambda: default(*arguments), device), seconds(lambda: ours(*arguments), device))
+        for _ in range(repeats)
+    ]
+    found = {
+        "default_ms": 1000 * statistics.median(slow for slow, _ in pairs),
+        "ours_ms": 1000 * statistics.median(fast for _, fast in pairs),
+        "ratio": statistics.median(slow / fast for slow, fast in pairs),
+        "equal": equal,
+    }
     for name, kernel in (("default", default), ("ours", ours)):
         used = temporaries(lambda kernel=kernel: kernel(*arguments), device)
-        found[f"{name}_temporary_bytes_per_weight"] = used / weights
-    found["temporaries_ratio"] = (
-        found["default_temporary_bytes_per_weight"] / found["ours_temporary_bytes_per_weight"]
-    )
-    return found | {"equal": equal}
+        found[f"{name}_temporary_bytes_per_weight"] = used / weight.numel()
+    return found
 
 
 def measure_kernels(
@@ -230,37 +196,39 @@ def measure_kernels(
     """
     import torch
 
+    from helpers.worker import kernel_timing
+
     torch.set_num_threads(1)
-    rows = []
+    chosen, _ = kernel_timing.measure(device)
+    dequantised, quantised = [], []
     for name, shape in linear_shapes().items():
         for dtype in dtypes:
-            row = {"work": "dequantise", "layer": name, "shape": list(shape), "dtype": dtype}
-            rows.append(row | dequantise(shape, dtype, device, repeats))
+            rows = formulations(shape, dtype, device, repeats, str(chosen))
+            dequantised.append({"layer": name, "shape": list(shape), "dtype": dtype, "rows": rows})
         if shape[0] * shape[1] < 2**23:
-            row = {"work": "quantise", "layer": name, "shape": list(shape), "dtype": "bfloat16"}
-            rows.append(row | quantise(shape, "bfloat16", device, 3))
-    return {"machine": machine(device), "repeats": repeats, "blocksize": BLOCKSIZE, "rows": rows}
+            row = {"layer": name, "shape": list(shape), "dtype": "bfloat16"}
+            quantised.append(row | quantise(shape, device, 3))
+    return {
+        "machine": machine(device), "repeats": repeats, "blocksize": BLOCKSIZE,
+        "chosen": str(chosen), "dequantise": dequantised, "quantise": quantised,
+    }  # fmt: skip
 
 
 def kernel_table(results: dict[str, Any]) -> Table:
     """One line a shape."""
-    table = Table(title="4-bit kernels: the default backend and ours, one thread, eager")
-    for column in ("work", "layer", "dtype", "default ms", "ours ms", "faster", "spread"):
+    table = Table(title=f"4-bit kernels, one thread, eager; chosen here: {results['chosen']}")
+    names = [row["name"] for row in results["dequantise"][0]["rows"]]
+    for column in ("layer", "dtype", "default ms", *(f"{name}, faster" for name in names[1:])):
         table.add_column(column)
-    table.add_column("temporaries, bytes a weight")
-    table.add_column("equal")
-    for row in results["rows"]:
+    table.add_column("same bits")
+    for each in results["dequantise"]:
+        weights = each["shape"][0] * each["shape"][1]
         table.add_row(
-            row["work"],
-            row["layer"],
-            row["dtype"],
-            f"{row['default_ms']:.2f}",
-            f"{row['ours_ms']:.2f}",
-            f"{row['ratio']:.1f} x",
-            f"{row['ratio_min']:.1f}-{row['ratio_max']:.1f}",
-            f"{row['default_temporary_bytes_per_weight']:.1f} / "
-            f"{row['ours_temporary_bytes_per_weight']:.2f}",
-            "yes" if row["equal"] else "NO",
+            each["layer"],
+            each["dtype"],
+            f"{each['rows'][0]['nanoseconds'] * weights / 1e6:.2f}",
+            *(f"{row['times_default']:.1f}" for row in each["rows"][1:]),
+            "yes" if all(row["equal"] for row in each["rows"]) else "NO",
         )
     return table
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 from helpers.ground.files import write_bytes
 from helpers.ground.shown import Table
 from helpers.inputs import methods
 from helpers.planning import planner, report
 from helpers.planning.plan import ArticlePlans
+from helpers.results import card_page
 
 
 def load(name: str) -> dict[str, Any]:
@@ -113,14 +115,25 @@ def kernels() -> str:
          f"{row['peak_bytes'] / 1e6:.0f} MB"]
         for name, row in steps["rows"].items()
     ]  # fmt: skip
+    names = [row["name"] for row in layers["dequantise"][0]["rows"]]
     layer_rows = [
-        [row["layer"], row["work"], row["dtype"], f"{row['ratio']:.1f}",
+        [each["layer"], each["dtype"],
+         *(f"{row['times_default']:.1f}" for row in each["rows"][1:]),
+         " / ".join(f"{row['temporary_bytes_per_weight']:.1f}" for row in each["rows"]),
+         all(row["equal"] for row in each["rows"])]
+        for each in layers["dequantise"]
+    ]  # fmt: skip
+    layer_header = ["layer", "type", *(f"{name}, times faster" for name in names[1:]),
+                    "temporaries of " + " / ".join(names) + ", bytes a weight",
+                    "bit-exact"]  # fmt: skip
+    load_rows = [
+        [row["layer"], f"{row['ratio']:.1f}",
          f"{row['default_temporary_bytes_per_weight']:.1f}",
          f"{row['ours_temporary_bytes_per_weight']:.2f}", row["equal"]]
-        for row in layers["rows"]
+        for row in layers["quantise"]
     ]  # fmt: skip
-    layer_header = ["layer", "work", "type", "times faster", "temporaries before, bytes a weight",
-                    "now", "bit-exact"]  # fmt: skip
+    load_header = ["layer", "times faster", "temporaries of default, bytes a weight", "of ours",
+                   "bit-exact"]  # fmt: skip
     return f"""## QLoRA's 4-bit kernels
 
 A training step of {steps["model"]}, on the **simulated NPU**: host memory and the CPU's kernels,
@@ -128,10 +141,16 @@ one thread. These are ratios between two ways to do the same work on a CPU, neve
 
 {table(["", "times LoRA's step", "loading", "peak"], step_rows)}
 
-One layer at a time, `helpers/worker/npu_4bit.py` against bitsandbytes' `default` backend, on one
-CPU thread:
+Expanding one layer, `helpers/worker/dequantise_4bit.py` in each formulation against bitsandbytes'
+`default` backend, on one thread of a CPU ({layers["machine"]["processor"]}), bf16 and fp32. What
+was chosen there is `{layers["chosen"]}`; an Ascend chooses for itself, by its own measurement. On a
+CPU the allocator's count has the operators' own temporaries in it (a product of mixed types).
 
-{table(layer_header, layer_rows)}"""
+{table(layer_header, layer_rows)}
+
+Quantising one layer, while a model is loaded:
+
+{table(load_header, load_rows)}"""
 
 
 def _percent(rate: dict[str, float]) -> str:
@@ -184,11 +203,38 @@ Methods that are equal, but not as was seen: the worst of 50 and 200 problems, 2
 {table(["if", "the verdict", "a t-test of the seeds' shares", "the first seed alone"], worst)}"""
 
 
+def real_cards() -> str:
+    return f"""## Real cards
+
+What `make card` found, from the files in [cards](cards/README.md).
+
+{card_page.overview(card_page.read(paths.CARDS))}"""
+
+
+BETWEEN = re.compile(r"(<!-- cards -->\n).*?(<!-- /cards -->)", re.DOTALL)
+
+
+def with_cards(text: str, cards: str) -> str:
+    """Return a page whose lines between the two marks are the table of real cards."""
+    return BETWEEN.sub(lambda marks: f"{marks[1]}{cards}\n{marks[2]}", text)
+
+
+def fill_readmes() -> None:
+    """Write the table of real cards into both READMEs, each in its language."""
+    cards = card_page.read(paths.CARDS)
+    for name, language in (("README.md", "en"), ("README_zh.md", "zh")):
+        page = paths.ROOT / name
+        with words.spoken(language):
+            text = with_cards(page.read_text("utf-8"), card_page.overview(cards))
+        write_bytes(page, text.encode())
+
+
 def main() -> None:
-    """Write the page."""
-    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), kernels(),
-             verdict()]  # fmt: skip
+    """Write the page, and the READMEs' table of real cards."""
+    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), real_cards(),
+             kernels(), verdict()]  # fmt: skip
     write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
+    fill_readmes()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from helpers.doctor import ascend, device, host, packages, probe, resources
+from helpers.doctor import ascend, device, host, kernels, packages, probe, resources
 from helpers.doctor.host import Check, Status
 from helpers.doctor.probe import Probe
 from helpers.inputs.settings import Settings
@@ -43,6 +43,8 @@ def _device_checks(
         checks.append(device.check_bf16(seen))
     if seen.cards:
         checks.append(device.check_nf4(kind, seen))
+    if seen.kernels:
+        checks.append(kernels.check(seen.kernels))
     return checks
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from helpers.doctor.kernels import Kernels, look_at_kernels
 from helpers.ground import paths
 
 PROBE_SECONDS = 300  # a cold start from a network disk is slow; a hung driver never ends
@@ -33,6 +34,7 @@ class Probe(BaseModel):
     nf4_error: float | None = None
     device_fault: str = ""  # why the device could not be asked
     nf4_fault: str = ""  # why NF4 did not work
+    kernels: Kernels | None = None  # of an NPU whose NF4 works
     output: str = ""  # what the child printed besides
 
 
@@ -90,6 +92,9 @@ def look(device: str) -> None:
         except Exception:
             seen.nf4_fault = traceback.format_exc()
     print(seen.model_dump_json(), flush=True)
+    if device == "npu" and seen.nf4_error is not None:
+        seen.kernels = look_at_kernels(device)
+        print(seen.model_dump_json(), flush=True)
 
 
 def _read_probe(printed: bytes) -> Probe:

@@ -2,9 +2,8 @@
 
 Takes a file of questions (helpers/planning/plan.py), one JSON list, and the file for the answers.
 Runs in a process of its own, because it loads torch and changes libraries for the time it lives.
-What it builds is LLaMA-Factory's: its argument classes, `patch_config`, `patch_model` and
-`init_adapter`, transformers' 4-bit layers, peft's adapter, accelerate's mixed precision,
-transformers' choice of optimizer. Only the weights are fake.
+What it builds is LLaMA-Factory's (building.py), with accelerate's mixed precision and transformers'
+choice of optimizer. Only the weights are fake.
 """
 
 from __future__ import annotations
@@ -26,81 +25,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from helpers.planning.building import Arguments, build, optimizer_of, precision_of
 from helpers.planning.ledger import Ledger
 from helpers.planning.plan import PARTS, Phase, Plan, Question
 
-# Recipe keys that ask for hardware or write something; none of them decides how much memory a
-# step takes.
-LEFT_OUT = ("use_swanlab", "swanlab_mode", "swanlab_project", "swanlab_run_name", "swanlab_logdir",
-            "overwrite_output_dir", "use_cpu", "use_v1_kernels")  # fmt: skip
 PADDING = 8  # LLaMA-Factory's collator pads a training batch to a multiple of it
-
-
-class Arguments:
-    """A recipe as LLaMA-Factory reads it."""
-
-    def __init__(self, question: Question, folder: Path) -> None:
-        from llamafactory.hparams import get_train_args
-
-        if question.config:
-            (folder / "config.json").write_text(json.dumps(question.config))
-        recipe = {k: v for k, v in question.recipe.items() if k not in LEFT_OUT}
-        recipe |= {
-            "model_name_or_path": str(folder) if question.config else recipe["model_name_or_path"],
-            "output_dir": str(folder / "out"),
-            "use_cpu": True,
-        }
-        self.model, self.data, self.training, self.finetuning, _ = get_train_args(recipe)
-
-
-def build(args: Arguments) -> torch.nn.Module:
-    """Return the model that training would load, on the meta device, with its adapter.
-
-    Follows llamafactory.model.loader.load_model, which cannot leave the weights out.
-    """
-    from llamafactory.model.adapter import init_adapter
-    from llamafactory.model.loader import load_config
-    from llamafactory.model.patcher import patch_config, patch_model
-    from transformers import AutoModelForCausalLM
-
-    with contextlib.suppress(ImportError):
-        import bitsandbytes  # noqa: F401  (before the meta device: it makes tables of its own)
-    config = load_config(args.model)
-    loading: dict[str, Any] = {}
-    patch_config(config, None, args.model, loading, True)  # type: ignore[arg-type]
-    with torch.device("meta"):
-        # `torch_dtype: auto` loads what the checkpoint holds, which its config names.
-        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32)
-        if "quantization_config" in loading:
-            quantise(model, loading["quantization_config"])
-        patch_model(model, None, args.model, True, False)  # type: ignore[arg-type]
-        model = init_adapter(config, model, args.model, args.finetuning, True)
-    return model.train()
-
-
-def quantise(model: Any, config: Any) -> None:
-    """Replace the linear layers by 4-bit ones, as transformers does when it loads a model."""
-    import bitsandbytes as bnb
-    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
-    from transformers.quantizers import AutoHfQuantizer
-
-    if config.bnb_4bit_use_double_quant:  # made from a Python list, which the meta device cannot
-        with torch.device("cpu"):
-            bnb.functional.name2qmap["dynamic"] = bnb.functional.create_dynamic_map()
-    dense = dict(model.named_modules())
-    quantizer = AutoHfQuantizer.from_config(config)
-    kept = quantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
-    replace_with_bnb_linear(model, modules_to_not_convert=kept, quantization_config=config)
-    for name, module in model.named_modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            source = dense[name]
-            old = dict(module.weight.__dict__)
-            weight = bnb.nn.Params4bit(source.weight.data, requires_grad=False, **old)
-            module.weight = weight._quantize(torch.device("meta"))
-            if source.bias is not None:
-                module.bias = torch.nn.Parameter(source.bias.data, requires_grad=False)
-    model.is_loaded_in_4bit = True
-    model.quantization_method = "bitsandbytes"
 
 
 def make_fake(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -184,9 +113,9 @@ def padded_length(length: int) -> int:
     return -(-length // PADDING) * PADDING
 
 
-def lengths(args: Arguments) -> tuple[int, int, bool]:
-    """Return the tokens of the longest training and held-out example, as LLaMA-Factory prepares
-    them, and whether training examples differ in length."""
+def token_counts(args: Arguments) -> tuple[list[int], list[int]]:
+    """Return the tokens of each training and each held-out example, as LLaMA-Factory prepares
+    them."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.model import load_tokenizer
 
@@ -195,7 +124,7 @@ def lengths(args: Arguments) -> tuple[int, int, bool]:
     sets = get_dataset(template, args.model, args.data, args.training, "sft", **tokenizer)
     train = [len(ids) for ids in sets["train_dataset"]["input_ids"]]
     held_out = [len(ids) for ids in sets["eval_dataset"]["input_ids"]]
-    return max(train), max(held_out), min(train) < max(train)
+    return train, held_out
 
 
 class Step:
@@ -203,7 +132,6 @@ class Step:
 
     def __init__(self, question: Question, args: Arguments, model: Any) -> None:
         from accelerate import Accelerator
-        from transformers import Trainer
 
         assert question.length is not None
         assert question.eval_length is not None
@@ -211,12 +139,12 @@ class Step:
         self.length, self.eval_length = question.length, question.eval_length
         self.vocabulary = model.config.vocab_size
         self.states = make_fake(model)
-        precision = "bf16" if args.training.bf16 else "fp16" if args.training.fp16 else "no"
-        accelerator = Accelerator(mixed_precision=precision, cpu=True, device_placement=False)
+        accelerator = Accelerator(
+            mixed_precision=precision_of(args), cpu=True, device_placement=False
+        )
         self.model = accelerator.prepare_model(model)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
-        kind, options = Trainer.get_optimizer_cls_and_kwargs(args.training, model)
-        self.optimizer = kind(self.trainable, **options)
+        self.optimizer = optimizer_of(args, model)
         for parameter in self.trainable:  # the state exists from the second step on
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
@@ -244,6 +172,20 @@ class Step:
             "labels": torch.zeros(shape, dtype=torch.long),
         }
 
+    def forward_backward(self, batch: dict[str, torch.Tensor | None], rows: int) -> None:
+        """Take a micro-batch, as transformers' Trainer does."""
+        items = torch.tensor(rows * self.length)
+        output = self.model(**batch, num_items_in_batch=items)
+        loss = output["loss"] if isinstance(output, dict) else output[0]
+        # The trainer lets go of the outputs, logits and all, before it goes backward.
+        del output
+        loss.backward()
+
+    def update(self) -> None:
+        """Take the optimizer's step with the gradients that are there."""
+        torch.nn.utils.clip_grad_norm_(self.trainable, self.args.training.max_grad_norm)
+        self.optimizer.step()
+
     def train(self, rows: int) -> Phase:
         """Trace the last micro-batch of an optimizer step, and the step."""
         ledger = self.ledger()
@@ -259,15 +201,8 @@ class Step:
         self._enter(ledger, batch)
         self.model.train()
         with ledger:
-            items = torch.tensor(rows * self.length)
-            output = self.model(**batch, num_items_in_batch=items)
-            loss = output["loss"] if isinstance(output, dict) else output[0]
-            # The trainer lets go of the outputs, logits and all, before it goes backward.
-            del output
-            loss.backward()
-            del loss
-            torch.nn.utils.clip_grad_norm_(self.trainable, self.args.training.max_grad_norm)
-            self.optimizer.step()
+            self.forward_backward(batch, rows)
+            self.update()
         self.optimizer.zero_grad()
         for hook in hooks:
             hook.remove()
@@ -346,10 +281,11 @@ def answer(question: Question) -> Plan:
     """Plan one training."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        args = Arguments(question, Path(folder))
+        args = Arguments(question.recipe, question.config, Path(folder), planned=True)
         if question.length is None:
-            length, eval_length, padded = lengths(args)
-            found = {"length": length, "eval_length": eval_length, "padded": padded}
+            train, held_out = token_counts(args)
+            padded = min(train) < max(train)
+            found = {"length": max(train), "eval_length": max(held_out), "padded": padded}
             question = question.model_copy(update=found)
         model = build(args)
     rows = args.training.per_device_train_batch_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,45 +11,21 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes
-import bitsandbytes._ops
 import pytest
 import torch
 from bitsandbytes import functional
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers.worker import npu_4bit
+from helpers.worker import codes_4bit, default_4bit, dequantise_4bit, npu_4bit, quantise_4bit
+from helpers.worker.kernel_choice import BUILT_IN, FORMULATIONS, Choice
 
 ROOT = Path(__file__).parent.parent
 BLOCKSIZES = st.sampled_from([64, 128, 256, 512, 1024, 2048, 4096])
 QUANT_TYPES = st.sampled_from(["nf4", "fp4"])
-FLOATS = st.sampled_from(list(npu_4bit.FLOATS))
+FLOATS = st.sampled_from(list(codes_4bit.FLOATS))
 STORAGES = st.sampled_from([torch.uint8, torch.bfloat16, torch.float16, torch.float32])
-
-
-def default_kernels() -> dict[str, Callable[..., Any]]:
-    """The `default` backend's functions by operator.
-
-    On a CPU the dispatcher answers some operators with a C++ kernel instead, so the module is run
-    once more with a `register_kernel` that only takes notes.
-    """
-    kernels: dict[str, Callable[..., Any]] = {}
-
-    def note(op: str, _device: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return lambda kernel: kernels.setdefault(op.removeprefix("bitsandbytes::"), kernel)
-
-    spec = importlib.util.find_spec("bitsandbytes.backends.default.ops")
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    assert spec.loader is not None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bitsandbytes._ops, "register_kernel", note)
-        spec.loader.exec_module(module)
-    return kernels
-
-
-DEFAULT = default_kernels()
+DEFAULT = default_4bit.kernels()
 
 
 def same_bits(ours: torch.Tensor, default: torch.Tensor) -> bool:
@@ -89,12 +64,13 @@ def even(flat: torch.Tensor) -> torch.Tensor:
     return torch.cat([flat, flat.new_zeros(flat.numel() % 2)])
 
 
-# A chunk of 4 blocks makes small tensors cross chunk borders as large ones do.
-CHUNKS = st.sampled_from([256, npu_4bit.CHUNK])
+# A piece of 4 blocks makes small tensors cross its borders as large ones do.
+PIECES = st.sampled_from([256, quantise_4bit.PIECE])
+CHOICES = st.builds(Choice, st.sampled_from(FORMULATIONS), st.sampled_from([256, BUILT_IN.piece]))
 
 
 @settings(max_examples=150, deadline=None)
-@given(weights(), BLOCKSIZES, QUANT_TYPES, FLOATS, STORAGES, st.floats(0, 1e4), CHUNKS)
+@given(weights(), BLOCKSIZES, QUANT_TYPES, FLOATS, STORAGES, st.floats(0, 1e5), CHOICES)
 def test_dequantise_gives_the_defaults_bits(
     flat: torch.Tensor,
     blocksize: int,
@@ -102,7 +78,7 @@ def test_dequantise_gives_the_defaults_bits(
     dtype: torch.dtype,
     storage: torch.dtype,
     scale: float,
-    chunk: int,
+    choice: Choice,
 ) -> None:
     total = flat.numel()
     length = -(-total // 2)
@@ -111,11 +87,9 @@ def test_dequantise_gives_the_defaults_bits(
     if length % storage.itemsize == 0:
         packed = packed.view(storage)
     absmax = torch.rand(-(-total // blocksize), generator=generator) * scale
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(npu_4bit, "CHUNK", chunk)
-        ours = npu_4bit.dequantize_4bit(
-            packed.unsqueeze(1), absmax, blocksize, quant_type, [total], dtype
-        )
+    ours = dequantise_4bit.dequantize_4bit_by(
+        choice, packed.unsqueeze(1), absmax, blocksize, quant_type, [total], dtype
+    )
     default = DEFAULT["dequantize_4bit"](
         packed.unsqueeze(1), absmax, blocksize, quant_type, [2 * length], dtype
     )
@@ -123,18 +97,18 @@ def test_dequantise_gives_the_defaults_bits(
 
 
 @settings(max_examples=150, deadline=None)
-@given(weights(), BLOCKSIZES, QUANT_TYPES, STORAGES, CHUNKS)
+@given(weights(), BLOCKSIZES, QUANT_TYPES, STORAGES, PIECES)
 @example(torch.zeros(130), 64, "fp4", torch.uint8, 256)
 @example(torch.ones(1), 64, "nf4", torch.uint8, 256)
 @example(torch.ones(0), 64, "nf4", torch.uint8, 256)
 def test_quantise_gives_the_defaults_bits(
-    flat: torch.Tensor, blocksize: int, quant_type: str, storage: torch.dtype, chunk: int
+    flat: torch.Tensor, blocksize: int, quant_type: str, storage: torch.dtype, piece: int
 ) -> None:
     length = -(-flat.numel() // 2)
     if length % storage.itemsize or length == 1:
         storage = torch.uint8
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(npu_4bit, "CHUNK", chunk)
+        patch.setattr(quantise_4bit, "PIECE", piece)
         packed, absmax = npu_4bit.quantize_4bit(flat, blocksize, quant_type, storage)
     theirs, their_absmax = DEFAULT["quantize_4bit"](even(flat), blocksize, quant_type, storage)
     assert same_bits(packed.view(torch.uint8), theirs.view(torch.uint8))
@@ -155,9 +129,12 @@ def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
 def test_ties_between_two_codes_go_where_the_default_sends_them(quant_type: str) -> None:
-    codes = torch.tensor(npu_4bit.codes_of(quant_type)).unique()
+    code = codes_4bit.codes_of(quant_type)
+    codes = torch.tensor(code).unique()
     middles = around((codes[:-1] + codes[1:]) / 2)
-    thresholds = around(torch.from_numpy(npu_4bit.thresholds_of(npu_4bit.codes_of(quant_type))[1]))
+    thresholds = around(
+        torch.from_numpy(codes_4bit.thresholds_of(codes_4bit.codes_of(quant_type))[1])
+    )
     values = torch.cat([middles, thresholds, around(codes)]).clamp(-1, 1)
     blocks = values.split(63)
     # A block whose largest value is 1 is scaled by exactly 1: the values reach the search as is.
@@ -221,53 +198,35 @@ def test_nested_statistics_give_the_defaults_bits(flat: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 100, 255])
-def test_a_wrong_table_entry_would_be_caught(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison itself, shown to see one bit of one pair of codes."""
-    table = npu_4bit.pair_table("nf4", torch.bfloat16, torch.device("cpu"))
-    table[place] ^= 1 << 16  # the last bit of a bf16 number
-    monkeypatch.setattr(npu_4bit, "kept", lambda *_: table)
+@pytest.mark.parametrize(
+    ("formulation", "bit"), [("pairs4", 1), ("pairs4", 1 << 16), ("pairs8", 1 << 16)]
+)
+def test_a_wrong_table_entry_would_be_caught(
+    place: int, formulation: Any, bit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison itself, shown to see the last bit of one of a pair's two bf16 numbers."""
+    make = {"pairs4": codes_4bit.short_pair_table, "pairs8": codes_4bit.long_pair_table}
+    table = make[formulation]("nf4", torch.bfloat16, torch.device("cpu"))
+    table[place] ^= bit
+    monkeypatch.setattr(dequantise_4bit, "kept", lambda *_: table)
     with pytest.raises(AssertionError):
         test_dequantise_gives_the_defaults_bits.hypothesis.inner_test(
-            torch.zeros(20_000), 64, "nf4", torch.bfloat16, torch.uint8, 1.0, npu_4bit.CHUNK
-        )
+            torch.zeros(20_000), 64, "nf4", torch.bfloat16, torch.uint8, 1.0,
+            Choice(formulation, BUILT_IN.piece),
+        )  # fmt: skip
 
 
 def test_a_wrong_threshold_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = npu_4bit.codes_of("nf4")
-    order, thresholds = npu_4bit.thresholds_of(code)
+    code = codes_4bit.codes_of("nf4")
+    order, thresholds = codes_4bit.thresholds_of(code)
     moved = thresholds.copy()
     moved[3] = torch.nextafter(torch.tensor(moved[3]), torch.tensor(1.0)).item()
     with monkeypatch.context() as patch:
-        patch.setattr(npu_4bit, "thresholds_of", lambda _: (order, moved))
-        table = npu_4bit.threshold_table(code, torch.device("cpu"))
-    rank = npu_4bit.order_table(code, torch.device("cpu"))
-    tables = {npu_4bit.threshold_table: table, npu_4bit.order_table: rank}
-    monkeypatch.setattr(npu_4bit, "kept", lambda make, *_: tables[make])
+        patch.setattr(codes_4bit, "thresholds_of", lambda _: (order, moved))
+        table = codes_4bit.threshold_table(code, torch.device("cpu"))
+    monkeypatch.setattr(quantise_4bit, "kept", lambda make, *_: table)
     with pytest.raises(AssertionError):
         test_ties_between_two_codes_go_where_the_default_sends_them("nf4")
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
-def test_temporaries_are_at_most_a_third_of_the_defaults(dtype: torch.dtype) -> None:
-    """Allocator events of one dequantisation, the result itself not counted."""
-    shape = (1024, 1024)
-    packed = torch.zeros(shape[0] * shape[1] // 2, 1, dtype=torch.uint8)
-    absmax = torch.ones(shape[0] * shape[1] // 64)
-
-    def temporaries(kernel: Callable[..., torch.Tensor]) -> int:
-        kernel(packed, absmax, 64, "nf4", shape, dtype)  # the tables stay
-        with torch.profiler.profile(profile_memory=True) as profile:
-            result = kernel(packed, absmax, 64, "nf4", shape, dtype)
-        now = peak = 0
-        for event in profile.profiler.kineto_results.events():
-            if event.name() == "[memory]":
-                now += event.nbytes()
-                peak = max(peak, now)
-        assert peak > 0
-        return peak - result.nbytes
-
-    ours = temporaries(npu_4bit.dequantize_4bit)
-    assert ours <= temporaries(DEFAULT["dequantize_4bit"]) / 3
 
 
 def test_bad_input_is_refused() -> None:
@@ -399,15 +358,15 @@ def test_steps_aside_for_another_npu_package(monkeypatch: pytest.MonkeyPatch) ->
 ON_THE_DEVICE = """
 import torch, torch_npu, bitsandbytes
 from bitsandbytes import functional as F
-from helpers.worker import npu_4bit
+from helpers.worker import codes_4bit, dequantise_4bit, npu_4bit, quantise_4bit
 npu_4bit.register()  # already done where the tutorial is installed
 assert torch._C._dispatch_has_kernel_for_dispatch_key(
     "bitsandbytes::dequantize_4bit", "PrivateUse1"
 )
 torch.manual_seed(0)
 calls = []
-seen = npu_4bit.kept
-npu_4bit.kept = lambda make, *key: calls.append(make.__name__) or seen(make, *key)
+for module in (dequantise_4bit, quantise_4bit):
+    module.kept = lambda make, *key: calls.append(make.__name__) or codes_4bit.kept(make, *key)
 for quant_type in ("nf4", "fp4"):
     for storage in (torch.uint8, torch.bfloat16):
         w = torch.randn(96, 130).bfloat16()
@@ -427,7 +386,7 @@ for nested in (False, True):
     layer(x).sum().backward()
     w = F.dequantize_4bit(layer.weight.data, layer.weight.quant_state).cpu()
     assert torch.allclose(x.grad.cpu().float(), w.bfloat16().sum(0).float(), atol=0.5)
-assert {"pair_table", "threshold_table"} <= set(calls), calls
+assert {"short_pair_table", "threshold_table"} <= set(calls), calls
 print("ok")
 """
 
