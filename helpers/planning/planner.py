@@ -41,7 +41,7 @@ from helpers.planning.plan import (
 )
 from helpers.programs import process, steps
 from helpers.programs.making import Making
-from helpers.records.versions import versions
+from helpers.records.versions import code, versions
 
 NPU_BYTES = int(hardware.NPU_GIB * GIB)
 MOST_GIB = 100_000  # beyond any card
@@ -143,9 +143,11 @@ def ask(questions: list[Question], log: Path) -> list[Plan]:
 
 
 def _source() -> str:
-    """Return a hash over the code that makes a plan."""
-    folder = Path(__file__).parent
-    return sha256_json([sha256_file(folder / name) for name in ("ledger.py", "traced_step.py")])
+    """Return a hash over the code that makes a plan, the NPU's kernels within it."""
+    return code(
+        "planning/building.py", "planning/ledger.py", "planning/traced_step.py",
+        "worker/dequantise_4bit.py", "worker/kernel_choice.py",
+    )  # fmt: skip
 
 
 def beforehand(settings: Settings, room: Capacity) -> dict[str, Plan]:
