@@ -15,8 +15,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNEL := $(VENV)/.kernel
-EVALSCOPE := .venv-evalscope
-EVALSCOPE_READY := $(EVALSCOPE)/.ready
+# What has a .venv and a lock of its own, beside the main ones.
+APART := evalscope book study
+EVALSCOPE_READY := .venv-evalscope/.ready
+BOOK_READY := .venv-book/.ready
+STUDY_READY := .venv-study/.ready
 # An Ascend host has /dev/davinci0 ...; only there is torch-npu installed.
 LOCKS := requirements.lock $(if $(wildcard /dev/davinci[0-9]*),requirements-npu.lock)
 IS_311 = -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
@@ -109,10 +112,10 @@ evalscope: $(READY) $(EVALSCOPE_READY)  ## serve models of a run and have evalsc
 	@$(BIN)/python -m helpers evalscope $(if $(SUBJECT),--subject "$(SUBJECT)") \
 	  $(if $(BENCHMARK),--benchmark "$(BENCHMARK)") $(if $(LIMIT),--limit "$(LIMIT)")
 
-# A .venv of its own: 33 packages that nothing else needs, and the main set-up cannot be hurt by them.
-$(EVALSCOPE_READY): requirements-evalscope.lock | $(READY)
-	$(UV) venv -q --clear --python $(BIN)/python $(EVALSCOPE)
-	$(UV) pip sync -q --python $(EVALSCOPE)/bin/python requirements-evalscope.lock
+# evalscope, book, study: a .venv each of what nothing else needs; the main set-up cannot be hurt.
+.venv-%/.ready: requirements-%.lock | $(READY)
+	$(UV) venv -q --clear --python $(BIN)/python .venv-$*
+	$(UV) pip sync -q --python .venv-$*/bin/python requirements-$*.lock
 	@touch $@
 
 lab: $(KERNEL)  ## open the notebooks in JupyterLab (this machine only)
@@ -152,16 +155,17 @@ font: $(READY)  ## make the Chinese font of the figures anew, from a wheel that 
 	  --disable-pip-version-check -d "$$folder" pylopdf-fonts-zh-cn==0.1.1 && \
 	  $(BIN)/python -m helpers.ground.fonts "$$folder"/*.whl
 
-lock:  ## resolve pyproject.toml into the three locks
+lock:  ## resolve pyproject.toml into the locks
 	$(BIN)/uv pip compile pyproject.toml --group test --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url -q -o requirements.lock
 	$(BIN)/uv pip compile --group npu --python-version 3.11 -c requirements.lock \
 	  --python-platform aarch64-manylinux_2_28 \
 	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-npu.lock
-	$(BIN)/uv pip compile --group evalscope --universal --python-version 3.11 -c requirements.lock \
-	  --generate-hashes --no-header --no-emit-index-url -q -o requirements-evalscope.lock
+	for group in $(APART); do \
+	  $(BIN)/uv pip compile --group $$group --universal --python-version 3.11 -c requirements.lock \
+	    --generate-hashes --no-header --no-emit-index-url -q -o requirements-$$group.lock; done
 
 clean:  ## remove .venv and its kernel's registration (runs and models stay)
 	-@python=$(BIN)/python; $$python $(IS_311) || python='$(PYTHON)'; \
 	  test ! -e $(KERNEL) || $$python -m helpers.programs.kernel unregister
-	rm -rf $(VENV) $(EVALSCOPE)
+	rm -rf $(VENV) $(addprefix .venv-,$(APART))
