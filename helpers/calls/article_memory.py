@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from helpers.calls import factory
-from helpers.ground.files import write_bytes
-from helpers.ground.paths import in_recipe
+from helpers.ground.files import read_json, write_bytes
+from helpers.ground.paths import NOTEBOOK_NAMES, RunFolder, in_recipe
+from helpers.ground.words import tr
 from helpers.inputs import data, models, recipes
 from helpers.inputs.settings import Settings
 from helpers.planning.planner import untuned
@@ -20,6 +22,21 @@ from helpers.programs.making import Making
 from helpers.records import schema
 from helpers.records.schema import ArticleMemory
 from helpers.records.versions import versions
+
+
+def _kept(run: RunFolder) -> Path:
+    return run.root / "article_memory.json"
+
+
+def kept(run: RunFolder) -> ArticleMemory | None:
+    """Return what a run has measured; None where it measured nothing.
+
+    Raises:
+        TutorialError: it cannot be read.
+    """
+    file = _kept(run)
+    again = tr("run the notebook {notebook} again", notebook=NOTEBOOK_NAMES[3])
+    return read_json(file, ArticleMemory, again) if file.is_file() else None
 
 
 def measure(settings: Settings, say: Callable[[str], None] = print) -> ArticleMemory | None:
@@ -38,7 +55,7 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> ArticleMe
     if not settings.tuned:
         return None
     run, plain = settings.run, untuned(settings)
-    file = run.root / "article_memory.json"
+    file = _kept(run)
     used = {method.name: recipes.for_training(method.name, plain) for method in plain.methods}
     inputs = {
         "form": schema.FORM,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 
 from helpers.records.schema import Answers
@@ -65,14 +65,31 @@ def examples(answers: Mapping[str, Answers], count: int) -> list[Example]:
         answers: by name; all to the same problems, from the first on.
         count: how many problems, at most: those that all answered.
     """
-    together = zip(*(each.items for each in answers.values()), strict=False)
-    return [
-        Example(
+    return list(islice(_together(answers), count))
+
+
+def telling(answers: Mapping[str, Answers], judged: Collection[str], each: int) -> list[Example]:
+    """Return problems that all of some solved, then that a part of them solved, then none.
+
+    Args:
+        answers: by name; all to the same problems, from the first on.
+        judged: whose being right counts, by name.
+        each: how many problems of a kind, at most, the first ones: those that all answered.
+    """
+    kinds: dict[str, list[Example]] = {"all": [], "some": [], "none": []}
+    for example in _together(answers):
+        right = sum(example.answers[name][1] for name in judged)
+        kind = "all" if right == len(judged) else "some" if right else "none"
+        kinds[kind].append(example)
+    return [example for found in kinds.values() for example in found[:each]]
+
+
+def _together(answers: Mapping[str, Answers]) -> Iterator[Example]:
+    for items in zip(*(each.items for each in answers.values()), strict=False):
+        yield Example(
             problem=items[0].problem,
             expected=items[0].expected,
             answers={
                 name: (item.text, item.correct) for name, item in zip(answers, items, strict=True)
             },
         )
-        for items in islice(together, count)
-    ]

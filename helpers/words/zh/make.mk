@@ -15,6 +15,8 @@ TARGETS := helpers/words/zh/make.mk
 # plan:  ## 租机器之前，规划各种方法训练所需的内存（CARD_GIB=64）
 # data:  ## 按 configs/lora.yaml 的要求把模型和数据取到本机
 # notebooks:  ## 取用一次运行所执行的两种语言的 notebook，以便提交
+# report:  ## 写出 runs/名称/report.html，一页可以发给别人的报告：RUN=名称 LANGUAGE=zh
+# book:  ## 不联网构建中英两个版本的站点（book/build/site）
 # evalscope:  ## 启动一次运行中各模型的服务，由 evalscope 评分：SUBJECT="base lora" LIMIT=20
 # lab:  ## 在 JupyterLab 中打开 notebook（仅限本机）
 # doctor:  ## 检查本机，无论是否已装好环境；有检查失败时退出码不为 0
