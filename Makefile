@@ -45,7 +45,7 @@ export TUTORIAL_OVERRIDES := $(OVERRIDES)
 export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export TUTORIAL_METHODS := $(METHODS)
-export CARD_GIB
+export CARD_GIB CARD PRICE
 # Locales go by the same name in the environment (GNU's list): only what is typed here is meant.
 export TUTORIAL_LANGUAGE := $(if $(findstring command line,$(origin LANGUAGE)),$(LANGUAGE),$(TUTORIAL_LANGUAGE))
 
@@ -99,7 +99,7 @@ test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebo
 fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7
 	$(BIN)/python tests/fuzz.py $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
-plan: $(READY)  ## plan the memory of both trainings, before renting (CARD_GIB=64)
+plan: $(READY)  ## plan memory, time and cost of the trainings, before renting (CARD=910B2 PRICE=2.88 CARD_GIB=64)
 	@$(BIN)/python -m helpers plan
 
 data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them

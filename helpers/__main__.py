@@ -63,20 +63,28 @@ def data(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO, data: Da
     tutorial.prepare().print(console)
 
 
-@app.command(help=tr("Plan the memory of every method's training; exit code 1 if none fits."))
+@app.command(
+    help=tr("Plan every method's training: memory, time and cost; exit code 1 if none fits.")
+)
 def plan(
     profile: Profile = AUTO,
     model: Model = AUTO,
     run: Run = AUTO,
     data: Data = AUTO,
     card_gib: Annotated[float | None, typer.Option(envvar="CARD_GIB")] = None,
+    card: Annotated[str, typer.Option(envvar="CARD", help=tr("a name of configs/cards.yaml"))] = "",
+    price: Annotated[str, typer.Option(envvar="PRICE", help=tr("what an hour costs"))] = "",
 ) -> None:
     from helpers.machine import hardware
+    from helpers.planning import cards
 
-    if profile == AUTO and not os.environ.get("TUTORIAL_PROFILE"):
+    chosen = profile == AUTO and not os.environ.get("TUTORIAL_PROFILE")
+    if chosen and card:
+        profile = cards.catalogue().cards[cards.named(card)].device
+    elif chosen:
         here = hardware.detect_device()
         profile = "npu" if here == "cpu" else here  # one plans what one is going to rent
-    plans = Tutorial(profile, model, run, data, say=_say).plans(card_gib)
+    plans = Tutorial(profile, model, run, data, say=_say).plans(card_gib, card, price)
     plans.print(console)
     raise typer.Exit(int(not plans.fits))
 

@@ -184,20 +184,34 @@ class Tutorial(View):
         """Plan a method's training: `method(...).plan()`."""
         return self.method(method).plan(card_gib)
 
-    def plans(self, card_gib: float | None = None) -> PlansView:
+    def plans(self, card_gib: float | None = None, card: str = "", price: str = "") -> PlansView:
         """Plan every method's training before there is a model, data, or a card.
 
         Args:
-            card_gib: the memory of the card in GiB; None: of the card that is here, and without
-                one the tutorial's 64 GB card.
+            card_gib: the memory of the card in GiB; None: of the card that is named or here, and
+                without one the tutorial's 64 GB card.
+            card: a name of configs/cards.yaml; "": the card that is here, or the tutorial's.
+            price: what an hour of it costs, for the cost; "": none.
 
         Raises:
-            TutorialError: nothing says how large the card is, or nothing is known of the model.
+            TutorialError: nothing says how large the card is, nothing is known of the model, or
+                the card or the price cannot be.
         """
-        from helpers.planning import planner
+        from concurrent.futures import ThreadPoolExecutor
 
-        room = planner.capacity(self.settings.profile.device, card_gib)
-        return PlansView(planner.beforehand(self.settings, room), room, self.settings)
+        from helpers.planning import cards, estimate, planner
+
+        settings, hourly = self.settings, estimate.price(price)
+        where = estimate.place(settings.profile.device, card)
+        if card_gib is None and card and where and where.card:
+            card_gib = cards.catalogue().cards[where.card].gib
+        room = planner.capacity(settings.profile.device, card_gib)
+        with ThreadPoolExecutor(1) as aside:
+            counting = aside.submit(estimate.count, settings, where) if where else None
+            plans = planner.beforehand(settings, room)
+            counted = counting.result() if counting else None
+        times = estimate.beforehand(counted, settings) if counted else {}
+        return PlansView(plans, room, settings, times, where, hourly)
 
     def train(self, method: str) -> Shown:
         """Train with a method: `method(...).train()`."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from helpers.doctor.host import Check as Finding
     from helpers.inputs.data import DataFacts
     from helpers.machine.hardware import Hardware
+    from helpers.planning.estimate import Estimate, Place
     from helpers.planning.plan import Capacity, Plan
     from helpers.records.inside import Block, Layer
     from helpers.records.schema import Answers, Training
@@ -218,19 +219,25 @@ class PlanView(View):
 @bounded
 @dataclass(frozen=True)
 class PlansView(View):
-    """What the trainings of all methods will take: training and evaluation apart."""
+    """What the trainings of all methods will take: memory, time, and cost."""
 
     plans: Mapping[str, Plan]
     room: Capacity
     settings: Settings
+    times: Mapping[str, Estimate]  # none where nothing is known of the card
+    where: Place | None
+    price: float | None  # of an hour
 
     def shown(self) -> Shown:
-        from helpers.planning import report
+        from helpers.planning import report, time_report
 
         subjects = self.settings.subjects
         plans = {subjects[name].label: plan for name, plan in self.plans.items()}
         verdicts = [Sentence(report.verdict(name, plan, self.room)) for name, plan in plans.items()]
-        return Several([report.table(plans), *verdicts])
+        times = {subjects[name].label: each for name, each in self.times.items()}
+        long = [time_report.table(times, self.where, self.price)] if times and self.where else []
+        basis = Sentence(time_report.basis(times, self.where))
+        return Several([report.table(plans), *verdicts, *long, basis])
 
     @property
     def fits(self) -> bool:

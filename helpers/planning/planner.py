@@ -12,9 +12,6 @@ helpers/planning/report.py.
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +22,12 @@ from pydantic import ValidationError
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.files import sha256_file, sha256_json, write_bytes
+from helpers.ground.files import read_json, sha256_file, sha256_json, write_bytes
 from helpers.ground.words import tr
 from helpers.inputs import data, methods, models, recipes
 from helpers.inputs.settings import Settings
 from helpers.machine import container, hardware
+from helpers.planning import asking
 from helpers.planning.plan import (
     GIB,
     ArticlePlans,
@@ -39,7 +37,7 @@ from helpers.planning.plan import (
     RunPlans,
     Whose,
 )
-from helpers.programs import process, steps
+from helpers.programs import steps
 from helpers.programs.making import Making
 from helpers.records.versions import code, versions
 
@@ -127,19 +125,12 @@ def question(method: str, settings: Settings, **more: Any) -> Question:
 
 
 def ask(questions: list[Question], log: Path) -> list[Plan]:
-    """Answer questions in one process, about 12 s of which go into importing the libraries.
+    """Answer questions in one process (asking.py).
 
     Raises:
         TutorialError: the recipe cannot be traced; the log says why.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answers = Path(folder) / "questions.json", Path(folder) / "plans.json"
-        asked.write_text(json.dumps([each.model_dump() for each in questions]))
-        # One thread: nothing is computed, and a trace is Python code.
-        env = process.environment("cpu") | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "helpers.planning.traced_step", str(asked), str(answers)]
-        process.run(command, log, env=env)
-        return [Plan.model_validate(each) for each in json.loads(answers.read_text())]
+    return [Plan.model_validate(each) for each in asking.ask("traced_step", questions, log)]
 
 
 def _source() -> str:
@@ -176,10 +167,25 @@ def untuned(settings: Settings) -> Settings:
     return replace(settings, tuned=False)
 
 
+def _kept(run: paths.RunFolder) -> Path:
+    return run.root / "plan.json"
+
+
+def kept(run: paths.RunFolder) -> RunPlans | None:
+    """Return the plans that a run has made; None where it has none.
+
+    Raises:
+        TutorialError: they cannot be read.
+    """
+    file = _kept(run)
+    again = tr("run the notebook {notebook} again", notebook=paths.NOTEBOOK_NAMES[2])
+    return read_json(file, RunPlans, again) if file.is_file() else None
+
+
 def _of_run(settings: Settings, say: Callable[[str], None]) -> RunPlans:
     run = settings.run
     facts = data.facts_of(run)
-    file = run.root / "plan.json"
+    file = _kept(run)
     names = [method.name for method in settings.methods]
     asked = [question(name, settings) for name in names]
     if settings.tuned:
