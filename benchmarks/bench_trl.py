@@ -4,7 +4,8 @@ Whole calls, imports and evaluations included, in turn: ours with the tuned reci
 own defaults, and TRL's with our settings. Model, problems, chat template, rank, learning rate,
 effective batch and steps are the same for all. The adapters are then scored alike, by
 LLaMA-Factory. Beside it stands how much of the processor's speed at matrix products a step reaches.
-Nothing else may run meanwhile.
+Nothing else may run meanwhile. On two cores with bf16 about 50 minutes, with `--samples 64` about
+20; where a processor has no bf16, three times as long.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +32,7 @@ SHARED = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_rati
           "logging_steps", "eval_strategy", "eval_steps", "use_cpu")  # fmt: skip
 SAME = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
         "save_steps", "save_total_limit")  # fmt: skip
-PRODUCT_ROUNDS = 20
+ROUNDS = 5
 
 
 def arguments(recipe: dict[str, Any], same: bool) -> dict[str, Any]:
@@ -100,41 +102,73 @@ def train(plan: Path) -> None:
     trainer.save_model()
     found: dict[str, Any] = {key: results[key] for key in ("train_runtime", "eval_runtime")}
     if asked["count"]:
-        found |= counted(trainer)
+        found |= reached(trainer)
     write_json(folder / "found.json", found)
 
 
-def counted(trainer: Any) -> dict[str, float]:
-    """Return the floating-point operations of a step, and this processor's speed at products.
+def fastest(what: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of some rounds."""
+    seconds = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        what()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
 
-    Counted is one batch forward and backward, by torch's own counter; the speed is the best over
-    some rounds of the model's largest product.
+
+def reached(trainer: Any) -> dict[str, float]:
+    """Return how much of this processor's speed at matrix products a step reaches.
+
+    A step is one batch of the training forward and backward; its operations are those that torch's
+    own counter sees in matrix products and attention, two for a multiplication and an addition.
+    The processor's speed is that of the model's largest product, in the type of its weights.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
+
+    def step() -> None:
+        with trainer.compute_loss_context_manager():
+            loss = trainer.model(**batch).loss
+        loss.backward()
+
     with FlopCounterMode(display=False) as counter:
-        trainer.model(**batch).loss.backward()
+        step()
     weight = trainer.model.get_output_embeddings().weight.detach()
     tokens = torch.randn(batch["input_ids"].numel(), weight.shape[1], dtype=weight.dtype)
-    best = float("inf")
-    for _ in range(PRODUCT_ROUNDS):
-        begin = time.perf_counter()
-        tokens @ weight.T
-        best = min(best, time.perf_counter() - begin)
-    product = 2 * tokens.shape[0] * weight.shape[0] * weight.shape[1]
-    return {"operations_a_step": counter.get_total_flops(), "products_per_second": product / best}
+    with torch.inference_mode():
+        product_seconds = fastest(lambda: tokens @ weight.T)
+    operations = counter.get_total_flops()
+    step_speed = operations / fastest(step)
+    product_speed = 2 * tokens.shape[0] * weight.shape[0] * weight.shape[1] / product_seconds
+    return {
+        "operations_a_step": operations,
+        "step_operations_per_second": round(step_speed),
+        "product_operations_per_second": round(product_speed),
+        "share_of_products": round(step_speed / product_speed, 4),
+    }
 
 
-def trl(name: str, recipe: dict[str, Any], same: bool, extra: dict[str, str]) -> dict[str, Any]:
-    """Time one training by TRL, and return what it came to."""
+def trl(
+    name: str, recipe: dict[str, Any], same: bool, extra: dict[str, str], count: bool
+) -> dict[str, Any]:
+    """Time one training by TRL, and return what it came to.
+
+    Args:
+        name: of its folder.
+        recipe: ours.
+        same: with our settings, or by TRL's defaults.
+        extra: of its environment.
+        count: find out how much of the processor a step uses; such a call's time does not count.
+    """
     chosen = settings.resolve("cpu", run=bench_recipes.RUN)
     folder = bench_recipes.output(name)
     plan = folder.with_suffix(".json")
     write_json(plan, {
         "recipe": recipe, "same": same, "arguments": arguments(recipe, same),
-        "folder": str(folder), "count": same and not recipe.get("quantization_bit"),
+        "folder": str(folder), "count": count,
         "train": str(chosen.run.data / f"{data.TRAIN}.json"),
         "held_out": str(chosen.run.data / f"{recipe['eval_dataset']}.json"),
     })  # fmt: skip
@@ -148,7 +182,7 @@ def trl(name: str, recipe: dict[str, Any], same: bool, extra: dict[str, str]) ->
 
 @app.command()
 def full(
-    rounds: Annotated[int, typer.Option(help="calls of each")] = 1,
+    rounds: Annotated[int, typer.Option(help="calls of each")] = 3,
     samples: Annotated[int, typer.Option(help="training problems, at most")] = 10**6,
 ) -> None:
     """Whole calls, in turn; the result goes to benchmarks/results/trl.json."""
@@ -164,20 +198,31 @@ def full(
             calls["ours"].append(ours)
             for kind, same in (("trl_defaults", False), ("trl_same", True)):
                 extra = tuned.environment if same else {}
-                calls[kind].append(trl(name.format(kind), recipe, same, extra))
+                calls[kind].append(trl(name.format(kind), recipe, same, extra, count=False))
+        # Our steps are torch's and the model's own, as TRL's with the same settings are.
+        share = trl(f"{method} counted", recipe, True, tuned.environment, count=True)
         speed = {
             kind: statistics.median(samples / each["call_seconds"] for each in found)
             for kind, found in calls.items()
         }
-        best = max(speed["trl_defaults"], speed["trl_same"])
+        ratios = [
+            min(calls[kind][turn]["call_seconds"] for kind in ("trl_defaults", "trl_same"))
+            / calls["ours"][turn]["call_seconds"]
+            for turn in range(rounds)
+        ]
+        losses = {kind: bench_recipes.scored(f"{method} {kind} 0", method) for kind in calls}
         result["methods"][method] = {
             "samples_per_second_of_call": {kind: round(each, 4) for kind, each in speed.items()},
-            "times_the_best_of_trl": round(speed["ours"] / best, 3),
-            "eval_loss": {
-                kind: bench_recipes.scored(f"{method} {kind} 0", method) for kind in calls
+            "times_the_best_of_trl": round(statistics.median(ratios), 3),
+            "times_spread": [round(min(ratios), 3), round(max(ratios), 3)],
+            "eval_loss": losses,
+            "eval_loss_change": {
+                kind: round(losses["ours"] / loss - 1, 5) for kind, loss in losses.items()
             },
+            "step": {key: value for key, value in share.items() if "operations" in key
+                     or "share" in key},
             "calls": calls,
-        }
+        }  # fmt: skip
         write_json(paths.BENCHMARKS / "trl.json", result)
 
 

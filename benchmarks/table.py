@@ -76,6 +76,36 @@ evaluation trains nothing: the adapter after it was the same, bit for bit, and s
 {table(header, rows)}"""
 
 
+def trl() -> str:
+    found = load("trl")
+    rows = []
+    for method, each in found["methods"].items():
+        speed, change, step = (
+            each[key] for key in ("samples_per_second_of_call", "eval_loss_change", "step")
+        )
+        low, high = each["times_spread"]
+        rows.append(
+            [label(method), *(f"{speed[kind]:.2f}" for kind in ("ours", "trl_same",
+                                                                 "trl_defaults")),
+             f"{each['times_the_best_of_trl']:.2f} ({low:.2f}-{high:.2f})",
+             " / ".join(f"{100 * change[kind]:+.2f} %" for kind in ("trl_same", "trl_defaults")),
+             f"{100 * step['share_of_products']:.0f} % of "
+             f"{step['product_operations_per_second'] / 1e9:.0f} GFLOP/s"]
+        )  # fmt: skip
+    header = ["", "this tutorial, samples/s", "TRL, same settings", "TRL, its defaults",
+              "times the faster of TRL's (spread)", "held-out loss against TRL's two",
+              "a step's share of the processor's matrix-product speed"]  # fmt: skip
+    return f"""## The same training by TRL
+
+Whole calls, imports and evaluations included, in turn, {found["rounds"]} of each; medians. TRL's
+SFTTrainer with the tutorial's settings and environment, and with its own defaults; model, problems,
+rank, learning rate, effective batch and steps are the same for all, and all adapters were scored
+alike. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
+{versions(found)}.
+
+{table(header, rows)}"""
+
+
 def pipeline() -> str:
     found = load("pipeline")
     part = f"1/{1 / found['second_run_share']:.0f}"
@@ -231,8 +261,9 @@ def fill_readmes() -> None:
 
 def main() -> None:
     """Write the page, and the READMEs' table of real cards."""
-    parts = ["# Results of `make bench`", recipes(), levers(), pipeline(), plans(), real_cards(),
-             kernels(), verdict()]  # fmt: skip
+    compared = [trl()] if (paths.BENCHMARKS / "trl.json").is_file() else []
+    parts = ["# Results of `make bench`", recipes(), levers(), *compared, pipeline(), plans(),
+             real_cards(), kernels(), verdict()]  # fmt: skip
     write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
     fill_readmes()
 

@@ -1,0 +1,61 @@
+"""What the benchmark against TRL's trainer asks of it: the same work in both of its arms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from helpers.ground import paths
+from helpers.inputs import recipes, settings
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(paths.ROOT / "benchmarks"))
+    import bench_trl
+
+    return bench_trl
+
+
+@pytest.mark.parametrize("tuned", ["yes", "no"])
+def test_both_arms_take_as_many_problems_a_step_as_we_do(
+    bench: ModuleType, runs: Path, tuned: str
+) -> None:
+    chosen = settings.resolve("cpu", run="test", tuned=tuned)
+    recipe = recipes.for_training("lora", chosen, planned=True)
+    batch = recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]
+    same, default = (bench.arguments(recipe, same) for same in (True, False))
+    assert same["per_device_train_batch_size"] * same["gradient_accumulation_steps"] == batch
+    assert "per_device_train_batch_size" not in default  # TRL's own: 8
+    assert 8 * default["gradient_accumulation_steps"] == batch
+    for used in (same, default):
+        assert used["learning_rate"] == recipe["learning_rate"]
+        assert used["eval_steps"] == recipe["eval_steps"]
+    # By default TRL recomputes activations; with our settings it does what we do.
+    assert same["gradient_checkpointing"] == (tuned == "no")
+    assert "gradient_checkpointing" not in default
+
+
+def test_problems_are_a_prompt_and_what_completes_it(bench: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "problems.json"
+    problems = [{"instruction": f"{n}?", "input": "", "output": f"#### {n}"} for n in range(3)]
+    file.write_text(json.dumps(problems))
+    found = bench.rows(file, 2)
+    assert len(found) == 2
+    assert found[1] == {
+        "prompt": [{"role": "user", "content": "1?"}],
+        "completion": [{"role": "assistant", "content": "#### 1"}],
+    }
+
+
+def test_the_fastest_of_some_rounds_counts(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0, 30.0, 33.0, 40.0, 44.0])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(times))
+    done: list[int] = []
+    assert bench.fastest(lambda: done.append(1)) == 1.0
+    assert len(done) == bench.ROUNDS == 5
