@@ -149,7 +149,7 @@ def current(device: torch.device) -> Choice:
         if wanted is None and device.type == "npu":
             found = kept(device.type)
             wanted = found[0] if found else None
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         # `make doctor` says what is wrong; a training goes on.
         logger.warning("The 4-bit kernels' choice cannot be read: %s", error)
         return BUILT_IN

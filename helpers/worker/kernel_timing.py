@@ -120,9 +120,9 @@ def chosen(timings: Sequence[Timing]) -> Choice:
 
 def to_time(choice: Choice) -> list[Choice]:
     """Return the default backend, a device's choice, and other formulations, by equal pieces."""
-    others = [Choice(name, choice.piece) for name in FORMULATIONS]
-    return [Choice("default", choice.piece), choice, *(o for o in others if o.formulation not in
-            ("default", choice.formulation))]  # fmt: skip
+    ways = [Choice("default", choice.piece), choice]
+    ways += [Choice(formulation, choice.piece) for formulation in FORMULATIONS]
+    return list(dict.fromkeys(ways))
 
 
 def compare(
