@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -16,25 +17,35 @@ from helpers.machine import hardware
 from helpers.machine.memory import MemoryTrace
 from helpers.records import schema, scoring
 
+# In whatever language the developer is spoken to: tests read English, unless they say otherwise.
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ.pop("LANGUAGE", None)
+
 SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 
-# Whole runs first: begun last, one of them would keep one core busy while the other idles.
-SLOW = ("test_jupyterlab", "test_attached", "test_run", "test_npu_run", "test_resume",
-        "test_planner", "test_merging", "test_callback", "test_inside", "test_npusim",
-        "test_serving")  # fmt: skip
+# Whole runs and trainings by the dozen, for `make check`; `make test` does the others.
+LONG = ("test_npu_run", "test_jupyterlab", "test_resume", "test_npusim", "test_plans_are_true",
+        "test_book_pages")  # fmt: skip
+# The longest first: begun last, one of them would keep one core busy while the other idles.
+SLOW = (*LONG, "test_run", "test_attached", "test_merging", "test_callback", "test_inside",
+        "test_serving", "test_fuzz")  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow files first; the others stay in order."""
+    """Mark what is long, and put the slow files first; the others stay in order."""
     places = {name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: places.get(item.path.stem, len(SLOW)))
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker("long")
 
 
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
     """Take the settings that `make` passes on out of the environment."""
     for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS",
-                 "TRAIN", "EVAL", "COLUMNS"):  # fmt: skip
+                 "TRAIN", "EVAL", "COLUMNS", "LANGUAGE"):  # fmt: skip
         patch.delenv(f"TUTORIAL_{name}", raising=False)
 
 

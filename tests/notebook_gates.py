@@ -1,4 +1,5 @@
 """What a committed notebook must be. Each gate returns the faults that it finds, in words."""
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 
@@ -147,18 +148,31 @@ def says_what(notebook: Notebook) -> list[str]:
     return faults
 
 
-def story(notebook: Notebook) -> list[str]:
+# What the text of each edition has to hold, by the language of the folder it lies in.
+STORY = {
+    "en": (("**You will learn**", "**It needs**", "**It takes**"), "## Checks", "**Next:**"),
+    "zh": (("**你将学到**", "**需要**", "**耗时**"), "## 检查", "**下一步：**"),
+}
+
+
+def story(notebook: Notebook, language: str = "en") -> list[str]:
+    opening, checks, ending = STORY[language]
     texts = [source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     faults = [
-        f"its opening does not say: {words}"
-        for words in ("# ", "**You will learn**", "**It needs**", "**It takes**")
-        if words not in texts[0]
+        f"its opening does not say: {words}" for words in ("# ", *opening) if words not in texts[0]
     ]
-    if not any(text.startswith("## Checks") for text in texts):
+    if not any(text.startswith(checks) for text in texts):
         faults.append("it has no checks")
-    if "**Next:**" not in texts[-1]:
+    if ending not in texts[-1]:
         faults.append("it does not say what comes next")
     return faults
+
+
+def spoken(notebook: Notebook, language: str) -> list[str]:
+    """What the cells showed is in the edition's language; the checks, at least, are words."""
+    [checks] = [out for out in notebook["cells"][-2].get("outputs", [])] or [{}]
+    chinese = bool(re.search("[\u4e00-\u9fff]", json.dumps(checks, ensure_ascii=False)))
+    return [] if chinese == (language == "zh") else ["its checks are in another language"]
 
 
 def all_faults(file: Path) -> list[str]:
@@ -174,6 +188,7 @@ def all_faults(file: Path) -> list[str]:
         kernel,
         imports,
         says_what,
-        story,
     )
-    return size(file) + [fault for gate in gates for fault in gate(notebook)]
+    faults = [fault for gate in gates for fault in gate(notebook)]
+    language = file.parent.name if file.parent.name in STORY else "en"
+    return size(file) + faults + story(notebook, language) + spoken(notebook, language)

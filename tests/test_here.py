@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 
 FIRST = "from here import Tutorial; print(Tutorial.__name__)"
 # IPython's way with an exception, without IPython.
@@ -46,8 +46,22 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_right_python_has_the_tutorial() -> None:
-    assert asked(sys.executable, FIRST, paths.NOTEBOOKS) == "Tutorial"
+@pytest.mark.parametrize("language", words.languages())
+def test_the_right_python_has_the_tutorial(language: str) -> None:
+    folder = paths.edition(paths.NOTEBOOKS, language)
+    assert asked(sys.executable, FIRST, folder) == "Tutorial"
+
+
+@pytest.mark.parametrize("language", words.languages())
+def test_a_wrong_python_finds_it_in_every_edition(
+    other: Path, checkout: Path, language: str
+) -> None:
+    folder = paths.edition(checkout / "notebooks", language)
+    if not folder.exists():
+        folder.mkdir()
+        source = paths.edition(paths.NOTEBOOKS, language) / "here.py"
+        shutil.copy(source, folder, follow_symlinks=False)
+    assert str(checkout) in asked(other, SHOWN, folder)
 
 
 def test_a_wrong_python_says_which_it_is_and_what_to_choose(other: Path, checkout: Path) -> None:

@@ -1,4 +1,5 @@
 """The committed notebooks pass every gate, and every gate is shown to fire."""
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 
@@ -11,23 +12,26 @@ from typing import Any
 import notebook_gates as gates
 import pytest
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 
 
-def shipped(name: str) -> Path:
-    return paths.NOTEBOOKS / f"{name}.ipynb"
+def shipped(name: str, language: str = "en") -> Path:
+    return paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
 
 
+@pytest.mark.parametrize("language", words.languages())
 @pytest.mark.parametrize("name", paths.NOTEBOOK_NAMES)
-def test_a_shipped_notebook_has_no_fault(name: str) -> None:
-    assert gates.all_faults(shipped(name)) == []
+def test_a_shipped_notebook_has_no_fault(name: str, language: str) -> None:
+    assert gates.all_faults(shipped(name, language)) == []
 
 
-def test_there_are_six_and_their_parameters_are_the_same() -> None:
-    assert sorted(f.stem for f in paths.NOTEBOOKS.glob("*.ipynb")) == list(paths.NOTEBOOK_NAMES)
+@pytest.mark.parametrize("language", words.languages())
+def test_there_are_six_and_their_parameters_are_the_same(language: str) -> None:
+    folder = shipped("", language).parent
+    assert sorted(f.stem for f in folder.glob("*.ipynb")) == list(paths.NOTEBOOK_NAMES)
     cells = set()
     for name in paths.NOTEBOOK_NAMES:
-        notebook = json.loads(shipped(name).read_text("utf-8"))
+        notebook = json.loads(shipped(name, language).read_text("utf-8"))
         cells |= {
             gates.source(cell)
             for cell in gates.code_cells(notebook)
@@ -115,6 +119,11 @@ def plant_many_lines(notebook: dict[str, Any]) -> None:
         cell["source"] += "\nt.machine" * (4 - len(gates.source(cell).splitlines()))
 
 
+def plant_other_language(notebook: dict[str, Any]) -> None:
+    text = {"output_type": "stream", "name": "stdout", "text": ["检查：全部通过"]}
+    notebook["cells"][-2]["outputs"] = [text]
+
+
 def plant_bare_opening(notebook: dict[str, Any]) -> None:
     notebook["cells"][0]["source"] = "# Title"
 
@@ -124,7 +133,7 @@ def plant_size(notebook: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "words"),
+    ("plant", "told"),
     [
         (plant_null_count, "None"),
         (plant_order, "execution counts"),
@@ -143,15 +152,16 @@ def plant_size(notebook: dict[str, Any]) -> None:
         (plant_comment, "a comment"),
         (plant_long_cell, "a code cell of 6 lines"),
         (plant_many_lines, "at the median"),
+        (plant_other_language, "in another language"),
         (plant_bare_opening, "You will learn"),
         (plant_size, "bytes"),
     ],
 )
 def test_a_planted_fault_is_found(
-    plant: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+    plant: Callable[[dict[str, Any]], None], told: str, tmp_path: Path
 ) -> None:
     notebook = copy.deepcopy(json.loads(shipped("02_data").read_text("utf-8")))
     plant(notebook)
     file = tmp_path / "planted.ipynb"
     file.write_text(json.dumps(notebook))
-    assert words in "; ".join(gates.all_faults(file))
+    assert told in "; ".join(gates.all_faults(file))

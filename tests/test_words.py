@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import string
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers.ground import paths, words
+from helpers.ground import catalogues, paths, words
 from helpers.programs import faults
 
 PROSE = re.compile(r"[A-Za-z]{2,}[^A-Za-z]* [A-Za-z]{2,}")
@@ -104,27 +104,46 @@ def test_a_sentence_is_chosen_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -
     assert words.tr("no profile {name}", name="x") == "NO PROFILE x"
 
 
+MAKEFILE = (paths.ROOT / "Makefile").read_text("utf-8")
+
+
+def test_the_makefile_says_everything_in_chinese_too() -> None:
+    chinese = (words.CATALOGUES / "zh/make.mk").read_text("utf-8")
+    targets = [re.findall(rf"^{mark}([a-z]+):.*## .", text, re.MULTILINE)
+               for mark, text in (("", MAKEFILE), ("# ", chinese))]  # fmt: skip
+    assert targets[0] == targets[1]
+    said = [dict(re.findall(r"^(\w+_SAYS) = (.*)$", text, re.M)) for text in (MAKEFILE, chinese)]
+    assert said[0].keys() == said[1].keys()
+    for name, english in said[0].items():
+        kept = [sorted(re.findall(r"\$\(\w+\)|'[^']+'", text)) for text in (english, said[1][name])]
+        assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "chinese"),
+    [({"LANG": "zh_CN.UTF-8"}, True), ({"LANG": "C.UTF-8"}, False), ({}, False)],
+)
+def test_make_speaks_the_readers_language(variables: dict[str, str], chinese: bool) -> None:
+    kept = {"PATH": os.environ["PATH"]} | variables
+    for arguments, wanted in (([], chinese), (["LANGUAGE=zh"], True), (["LANGUAGE=en"], False)):
+        done = subprocess.run(
+            ["make", "help", *arguments], cwd=paths.ROOT, env=kept, capture_output=True, check=True
+        )
+        assert ("运行六个 notebook" in done.stdout.decode()) is wanted
+        assert b"\nrun " in done.stdout
+
+
 def test_numbers_choose_their_form() -> None:
     assert words.trn("{n} card", "{n} cards", 1) == "1 card"
     assert words.trn("{n} card of {of}", "{n} cards of {of}", 2, of=8) == "2 cards of 8"
 
 
-def test_babel_finds_every_sentence(tmp_path: Path) -> None:
-    from babel.messages.pofile import read_po
-
-    recipe = (paths.ROOT / "Makefile").read_text("utf-8").partition("\nwords:")[2]
-    assert "-k tr -k trn:1,2" in recipe
-    catalogue = tmp_path / "helpers.pot"
-    program = str(Path(sys.executable).with_name("pybabel"))
-    command = [program, "-q", "extract", "-F", "helpers/words/babel.cfg", "-k", "tr"]
-    command += ["-k", "trn:1,2", "-o", str(catalogue), "helpers"]
-    subprocess.run(command, cwd=paths.ROOT, check=True)
-    with catalogue.open("rb") as file:
-        found = {
-            text
-            for message in read_po(file)
-            for text in ([message.id] if isinstance(message.id, str) else message.id)
-        }
+def test_babel_finds_every_sentence() -> None:
+    found = {
+        text
+        for message in catalogues.entries(catalogues.said())
+        for text in catalogues.forms(message.id)
+    }
     said = {
         call.args[0].value
         for file in MODULES

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SOURCES = [("**.py", "python"), ("**/faults.toml", "helpers.ground.words:sentences_of")]
 _KEYWORDS = {"tr": None, "trn": (1, 2)}
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_LINE = re.compile(r'\s*|#.*|(?:msg(?:ctxt|id|id_plural|str|str\[\d\])\s+)?"(?:[^"\\]|\\.)*"\s*')
 _QUOTED = 70  # characters of a sentence that name it
 
 
@@ -52,8 +53,9 @@ def read(file: Path) -> Catalog:
     from babel.messages.pofile import PoFileError, read_po
 
     try:
-        with file.open("rb") as stream:
-            return read_po(stream, abort_invalid=True)
+        content = file.read_bytes()
+        _check_lines(content.decode())
+        return read_po(io.BytesIO(content), abort_invalid=True)
     except FileNotFoundError as error:
         raise TutorialError(
             tr("{file} is missing: 'make words' begins it.", file=paths.shown(file))
@@ -67,6 +69,17 @@ def read(file: Path) -> Catalog:
                 reason=" ".join(str(error).split()),
             )
         ) from error
+
+
+def _check_lines(text: str) -> None:
+    """Check what Babel lets pass: a string that is not closed loses its last letter there.
+
+    Raises:
+        ValueError: a line is none of a catalogue.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if not _LINE.fullmatch(line):
+            raise ValueError(f"line {number}: {line[:_QUOTED]}")
 
 
 def write(file: Path, catalogue: Catalog) -> None:

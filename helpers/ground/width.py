@@ -1,4 +1,5 @@
 """How much room text takes: a Chinese character is as wide as two Latin ones, and ends no word."""
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 

@@ -173,14 +173,20 @@ def _draw_memory(
 
 def _ticks(subjects: Iterable[Subject]) -> list[str]:
     """Return the subjects' labels, narrow enough to stand under their bars."""
-    return [width.wrapped(subject.label, 13) for subject in subjects]
+    return [width.wrapped(subject.label, 14) for subject in subjects]
 
 
-def _bars(ax: Axes, subjects: Sequence[Subject], values: Sequence[float], form: str) -> None:
+def _bars(
+    ax: Axes, subjects: Sequence[Subject], values: Sequence[float | None], form: str, none: str = ""
+) -> None:
+    """Draw a bar a subject, its value above it; where there is none, `none` stands in its place."""
     places = range(len(subjects))
-    bars = ax.bar(places, values, color=[subject.colour for subject in subjects])
+    bars = ax.bar(
+        places, [value or 0 for value in values], color=[subject.colour for subject in subjects]
+    )
     ax.set_xticks(places, _ticks(subjects))
-    ax.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=9)
+    labels = [none if value is None else form.format(value) for value in values]
+    ax.bar_label(bars, labels, padding=3, fontsize=9)
     ax.set_axisbelow(True)
     ax.grid(visible=False, axis="x")
     ax.margins(y=0.15)
@@ -273,7 +279,8 @@ def merge_bars(
         merges: by subject.
         settings: the run's settings.
         name: of the file.
-        scored: whether the data say what is right; without, texts are compared.
+        scored: whether the data say what is right; without, texts are compared. A model of the very
+            weights from which base + adapter answered has no bar there.
     """
     title = tr(
         "Merged models against base + adapter: {model}, {profile} profile",
@@ -292,10 +299,12 @@ def merge_bars(
     axes[0].set_title(tr("distance of the next-token distributions"), fontsize=10)
     axes[0].set_ylabel(tr("mean KL divergence (nats per token)"))
     shares = [
-        100 * (merge.same_answer if scored else merge.same_text) / merge.n
+        None
+        if merge.divergence.same_weights
+        else 100 * (merge.same_answer if scored else merge.same_text) / merge.n
         for merge in merges.values()
     ]
-    _bars(axes[1], subjects, shares, "{:.0f} %")
+    _bars(axes[1], subjects, shares, "{:.0f} %", tr("the same\nweights"))
     axes[1].set_title(tr("the same final answer") if scored else tr("the same text"), fontsize=10)
     axes[1].set(ylabel=tr("% of the problems that both were asked"), ylim=(0, 115))
     return keep(figure, settings.run, name)
