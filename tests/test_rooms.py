@@ -17,7 +17,6 @@ MOST_LINES = 400
 TESTED = {
     "test_fault_table.py": "tests/FAULTS.md against every fault of the room",
     "test_make_doctor.py": "the command behind `make doctor`",
-    "test_publish.py": "notebooks.publish",
     "test_plans_are_true.py": "what is planned, against the allocator",
     "test_ai_core.py": "what the 4-bit kernels dispatch, against tests/worker/ai_core.toml",
     "test_doors.py": "the entry points that bitsandbytes loads",
