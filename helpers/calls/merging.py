@@ -29,7 +29,7 @@ from helpers.records.versions import code, versions
 
 # What of this project decides their figures.
 _MERGE = ("worker/dequantised_merge.py", "worker/loaded.py")
-_DIVERGENCE = ("worker/divergence.py", "worker/loaded.py")
+_DIVERGENCE = ("worker/divergence.py", "worker/loaded.py", "worker/callback.py")
 
 
 def _merged(settings: Settings) -> dict[str, tuple[Method, Weights]]:
@@ -161,6 +161,9 @@ def diverge(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
 def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str, Record]:
     """Have every merged model answer, compare it with base + adapter, and write its record.
 
+    One whose weights are those that base + adapter answered from, bit for bit, is not asked again:
+    its answers are known.
+
     Args:
         settings: the run's settings; the adapters and their answers must be there. A model that is
             not merged yet is merged first.
@@ -183,7 +186,19 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
     divergences = diverge(settings, say)
     found = {}
     for subject, (method, weights) in merged.items():
-        after = prediction.answer(subject, settings, say)
+        asked = subject
+        if divergences[subject].same_weights:
+            asked, after = method.name, before[method.name]
+            say(
+                tr(
+                    "{merged} is not asked: its weights are those that {method} answered from, bit "
+                    "for bit, so its answers are known.",
+                    merged=settings.subject(subject).label,
+                    method=method.label,
+                )
+            )
+        else:
+            after = prediction.answer(subject, settings, say)
         same = agreement(before[method.name], after)
         folder = run.merged(subject)
         facts = Merge(
@@ -197,5 +212,5 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> dict[str,
             divergence=divergences[subject],
             origin=after.origin,
         )
-        found[subject] = prediction.record(subject, settings, after, facts)
+        found[subject] = prediction.record(subject, settings, after, facts, asked)
     return found

@@ -89,7 +89,11 @@ def answer(subject: str, settings: Settings, say: Callable[[str], None] = print)
 
 
 def record(
-    subject: str, settings: Settings, answers: Answers, merge: Merge | None = None
+    subject: str,
+    settings: Settings,
+    answers: Answers,
+    merge: Merge | None = None,
+    asked: str | None = None,
 ) -> Record:
     """Gather everything known of a subject into its record, write it, and return it.
 
@@ -100,12 +104,13 @@ def record(
         settings: the run's settings.
         answers: the subject's.
         merge: what merging gave, of a merged model.
+        asked: the name of who gave the answers, where that is another one of the same weights.
     """
-    run = settings.run
-    made = steps.inputs_of(run, f"{subject}_answers") or {}
+    run, asked = settings.run, asked or subject
+    made = steps.inputs_of(run, f"{asked}_answers") or {}
     known = {name: version for name, version in made.get("versions", {}).items() if version}
     trained = None
-    used = {"predict": (f"{subject}_answers", recipes.for_prediction(subject, settings))}
+    used = {"predict": (f"{asked}_answers", recipes.for_prediction(asked, settings))}
     if settings.subject(subject).kind == "adapter":
         trained = training.read(subject, settings)
         used["train"] = (subject, recipes.for_training(subject, settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import urllib.request
@@ -117,16 +118,21 @@ def write_recipe(subject: str, settings: Settings) -> Path:
             tr("One model to talk to, from the repository and on this machine only:"),
             f"  {chat_command(file)}",
             f"  {web_command('webchat', file)}",
-            f"  API_HOST={HOST} API_PORT=8000 {_CLI} api {paths.in_recipe(file)}",
+            f"  API_HOST={HOST} API_PORT=8000 {_CLI} api {_typed(file)}",
         ]
     )
     write_yaml(file, recipe_of(subject, settings), header)
     return file
 
 
+def _typed(path: Path) -> str:
+    """Return a path as it is typed in the repository, in quotes where a shell would break it."""
+    return shlex.quote(paths.in_recipe(path))
+
+
 def chat_command(file: Path) -> str:
     """Return the command that starts a conversation in a terminal with the model of a recipe."""
-    return f"{_CLI} chat {paths.in_recipe(file)}"
+    return f"{_CLI} chat {_typed(file)}"
 
 
 def web_command(action: str, file: Path | None = None, port: int = WEB_PORT) -> str:
@@ -137,7 +143,7 @@ def web_command(action: str, file: Path | None = None, port: int = WEB_PORT) -> 
         file: the recipe of the model to chat with.
         port: where.
     """
-    taken = "" if file is None else f" {paths.in_recipe(file)}"
+    taken = "" if file is None else f" {_typed(file)}"
     return f"GRADIO_SERVER_NAME={HOST} GRADIO_SERVER_PORT={port} {_CLI} {action}{taken}"
 
 
@@ -170,7 +176,7 @@ def dashboard_command(settings: Settings) -> str:
 
     It listens on this machine only.
     """
-    folder = paths.in_recipe(settings.run.swanlab)
+    folder = _typed(settings.run.swanlab)
     return f".venv/bin/swanlab watch {folder} --host {HOST} --port {DASHBOARD_PORT}"
 
 

@@ -62,6 +62,20 @@ def problem_losses(told: Sequence[events.Event]) -> list[ProblemLoss]:
     return []
 
 
+def samples_seen(optimizer_steps: int, examples: int, used: Recipe) -> int:
+    """Return how many examples a training saw, each as often as it was seen.
+
+    Args:
+        optimizer_steps: how many it took, whatever ended it: epochs, or `max_steps`.
+        examples: of the training set, those that it was given.
+        used: its recipe.
+    """
+    batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1)
+    # The last step of an epoch takes what is left of it.
+    epochs, more = divmod(optimizer_steps, -(-examples // batch))
+    return epochs * examples + min(more * batch, examples)
+
+
 def _facts(
     settings: Settings,
     folder: Path,
@@ -82,14 +96,15 @@ def _facts(
     train_seconds = before.train_seconds + results["train_runtime"]
     # The last evaluation, after the loop, is in none of these rows.
     evaluation_seconds = sum(row["eval_runtime"] for row in evaluations)
+    followed = [LossPoint(step=row["step"], loss=row["eval_loss"]) for row in evaluations]
+    if not followed or followed[-1].step < optimizer_steps:
+        followed.append(LossPoint(step=optimizer_steps, loss=results["eval_loss"]))
     examples = min(data.facts_of(settings.run).train, used.get("max_samples", 10**12))
-    batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1)
-    # The last batch of an epoch can be a part of one.
-    samples = min(optimizer_steps * batch, round(examples * used["num_train_epochs"]))
+    samples = samples_seen(optimizer_steps, examples, used)
     adapter = folder / "adapter_model.safetensors"
     return Training(
         loss=[LossPoint(step=row["step"], loss=row["loss"]) for row in rows if "loss" in row],
-        eval_loss=[LossPoint(step=row["step"], loss=row["eval_loss"]) for row in evaluations],
+        eval_loss=followed,
         final_eval_loss=results["eval_loss"],
         optimizer_steps=optimizer_steps,
         samples=samples,

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from helpers.doctor import host
@@ -92,6 +94,23 @@ def explained(error: Exception, doing: str, folder: Path) -> TutorialError:
     )
 
 
+def end_scripts_in_one_sentence() -> None:
+    """Have a Python script that an error of ours ends say its sentence alone.
+
+    A notebook does so by the error itself; Python would print a traceback above it. Other errors
+    stay what they are.
+    """
+    shown_before = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, TutorialError):
+            print(error, file=sys.stderr)
+        else:
+            shown_before(kind, error, trace)
+
+    sys.excepthook = show
+
+
 def _logs_of(thing: Any) -> Path:
     """Return the folder for the logs of a part of the face: its run's, or the one of all runs."""
     holder = getattr(thing, "tutorial", thing)
@@ -127,3 +146,6 @@ def bounded(kind: Kind) -> Kind:
             doing = kind.__name__ if name in _SPOKEN else f"{name}()"
             setattr(kind, name, _bounded(member, doing))
     return kind
+
+
+end_scripts_in_one_sentence()

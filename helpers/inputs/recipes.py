@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def write(recipe: Recipe, command: str, file: Path, *, named: Path | None = None
         file: where.
         named: where it will lie when it is read; None: it stays where it is written.
     """
-    again = f"{command} {paths.in_recipe(named or file)}"
+    again = f"{command} {shlex.quote(paths.in_recipe(named or file))}"
     header = tr("What this step used. To repeat it, from the repository:")
     write_yaml(file, recipe, f"{header}\n  {again}")
     return file

@@ -111,7 +111,7 @@ class Training(BaseModel):
     """What one `llamafactory-cli train` call did."""
 
     loss: list[LossPoint]
-    eval_loss: list[LossPoint]  # during training
+    eval_loss: list[LossPoint]  # during training, and last of all right after it
     final_eval_loss: float  # of the evaluation right after training
     optimizer_steps: int
     samples: int  # training examples seen
@@ -191,6 +191,9 @@ class Divergence(BaseModel):
     kl: float  # mean over the answer tokens of the held-out set, in nats
     same_token: float  # share of these tokens at which both think the same token likeliest
     tokens: int
+    # Whether base + adapter answers from the merged model's own weights, bit for bit, because
+    # LLaMA-Factory merges an adapter into 16-bit weights while it loads them.
+    same_weights: bool = False
 
 
 class Merge(BaseModel):

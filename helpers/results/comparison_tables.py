@@ -77,6 +77,13 @@ def scores(found: Comparison) -> str:
         )
         if beside
         else "",
+        tables.not_asked(
+            [
+                found.subjects[name].label
+                for name, merge in found.merges.items()
+                if merge.divergence.same_weights
+            ]
+        ),
     ]
     return " ".join(filter(None, said))
 

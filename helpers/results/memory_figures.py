@@ -12,7 +12,7 @@ from helpers.inputs.settings import Settings
 from helpers.machine import memory
 from helpers.planning.plan import GIB, Phase
 from helpers.records.schema import Training
-from helpers.results import tables
+from helpers.results import saving
 from helpers.results.figures import keep, note_of
 
 if TYPE_CHECKING:
@@ -109,25 +109,28 @@ def both_settings(
         settings: the run's settings.
     """
     rows: list[Row] = []
-    for name, plan in article.items():
-        label = settings.subjects[name].label
-        rows.append((tr("{method}, article's settings: planned", method=label), plan.training))
-        rows.append((tr("{method}, article's settings: measured", method=label),
-                     measured.training[name]))  # fmt: skip
-    for name, plan in plans.items():
-        label = settings.subjects[name].label
-        rows.append((tr("{method}, tuned for speed: planned", method=label), plan.training))
-        step = trainings[name].peaks.training
-        if step is not None:
-            rows.append((tr("{method}, tuned for speed: measured", method=label), step))
+    for step in saving.steps(plans, trainings, article, measured):
+        label = settings.subjects[step.method].label
+        planned, found = (
+            (
+                tr("{method}, article's settings: planned", method=label),
+                tr("{method}, article's settings: measured", method=label),
+            )
+            if step.settings == "article"
+            else (
+                tr("{method}, tuned for speed: planned", method=label),
+                tr("{method}, tuned for speed: measured", method=label),
+            )
+        )
+        rows.append((planned, step.planned))
+        if step.measured is not None:
+            rows.append((found, step.measured))
     title = tr(
         "One training step, planned and measured: {model}, {profile} profile",
         model=settings.model.name,
         profile=settings.profile.name,
     )
-    note = width.wrapped(
-        tables.notes([measured.origin, *(each.origin for each in trainings.values())]), 160
-    )
+    note = width.wrapped(saving.note(trainings, measured), 160)
     return keep(_plan_bars(rows, title, note), settings.run, "both_settings")
 
 

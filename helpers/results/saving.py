@@ -3,8 +3,9 @@ article's, and why the two differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from helpers.ground.shown import Sentence, Several, Shown, Table
 from helpers.ground.words import tr
@@ -15,6 +16,41 @@ from helpers.results import peaks, tables
 
 if TYPE_CHECKING:
     from helpers.records.schema import ArticleMemory
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step of a method in some settings: what was planned, and what was measured."""
+
+    method: str
+    settings: Literal["article", "tuned"]
+    planned: Phase
+    measured: int | None  # bytes of tensors; None: it was not measured
+
+
+def steps(
+    plans: Mapping[str, Plan],
+    trainings: Mapping[str, Training],
+    article: Mapping[str, Plan],
+    measured: ArticleMemory,
+) -> Iterator[Step]:
+    """Give the training steps with the article's settings, then those of the run.
+
+    Args:
+        plans: of the run's trainings, by method.
+        trainings: what these took.
+        article: the plans of the same methods with the article's settings.
+        measured: what a few steps of these took.
+    """
+    for name, plan in article.items():
+        yield Step(name, "article", plan.training, measured.training[name])
+    for name, plan in plans.items():
+        yield Step(name, "tuned", plan.training, trainings[name].peaks.training)
+
+
+def note(trainings: Mapping[str, Training], measured: ArticleMemory) -> str:
+    """Return where and when these steps were measured."""
+    return tables.notes([measured.origin, *(training.origin for training in trainings.values())])
 
 
 def _less(first: int, other: int) -> str:
@@ -41,25 +77,21 @@ def table(
         measured: what a few steps of these took.
         settings: the run's settings.
     """
-    rows = []
-    of_article = {name: (plan.training, measured.training[name]) for name, plan in article.items()}
-    of_run = {name: (plan.training, trainings[name].peaks.training) for name, plan in plans.items()}
-    for named, found in ((tr("the article's"), of_article), (tr("tuned for speed"), of_run)):
-        for name, (phase, peak) in found.items():
-            rows.append(
-                [
-                    settings.subjects[name].label,
-                    named,
-                    phase.rows,
-                    peaks.binary(_weights(phase)),
-                    peaks.binary(phase.peak_bytes),
-                    tables.NONE if peak is None else peaks.binary(peak),
-                ]
-            )
+    named = {"article": tr("the article's"), "tuned": tr("tuned for speed")}
+    rows = [
+        [
+            settings.subjects[step.method].label,
+            named[step.settings],
+            step.planned.rows,
+            peaks.binary(_weights(step.planned)),
+            peaks.binary(step.planned.peak_bytes),
+            tables.NONE if step.measured is None else peaks.binary(step.measured),
+        ]
+        for step in steps(plans, trainings, article, measured)
+    ]
     header = [tr("method"), tr("settings"), tr("micro-batch"), tr("weights"),
               tr("peak, planned"), tr("peak, measured")]  # fmt: skip
-    origins = [measured.origin, *(training.origin for training in trainings.values())]
-    return Table(header, rows, note=tables.notes(origins))
+    return Table(header, rows, note=note(trainings, measured))
 
 
 def why(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ground import paths
 from helpers.ground.shown import Dialogue, Entry, Table, facts
-from helpers.ground.words import tr
+from helpers.ground.words import tr, trn
 from helpers.inputs import recipes
 from helpers.inputs.methods import Method
 from helpers.inputs.settings import Settings
@@ -159,7 +159,7 @@ def examples(found: Iterable[Example], comparison: Comparison | None = None) -> 
                 tr("{problem} Expected: {answer}", problem=example.problem,
                    answer=example.expected) if example.expected else example.problem,
                 [
-                    (mark[right] if example.expected else "", "; ".join(names), _shortened(text))
+                    (mark[right] if example.expected else "", "; ".join(names), shortened(text))
                     for (text, right), names in authors.items()
                 ],
             )
@@ -178,7 +178,7 @@ def chat(conversations: Mapping[str, Sequence[Said]]) -> Dialogue:
             Entry(
                 turns[0].question,
                 [
-                    ("", label, _shortened(turn.answer))
+                    ("", label, shortened(turn.answer))
                     for label, turn in zip(conversations, turns, strict=True)
                 ],
             )
@@ -187,7 +187,8 @@ def chat(conversations: Mapping[str, Sequence[Said]]) -> Dialogue:
     )
 
 
-def _shortened(text: str, most: int = 400) -> str:
+def shortened(text: str, most: int = 400) -> str:
+    """Return text on one line, cut where it is longer than `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[:most] + " ..."
 
@@ -246,6 +247,9 @@ def merged_folders(subjects: Iterable[Subject], run: paths.RunFolder) -> Table:
 def merges(records: Mapping[str, Record], settings: Settings) -> Table:
     """Return how far merged models lie from base + adapter, on the problems that both were asked.
 
+    One that has the very weights from which base + adapter answered was not asked: compared with
+    them are its next-token distributions alone, which stand against the adapter beside its base.
+
     Args:
         records: theirs, by subject.
         settings: the run's settings; the records of base + adapter lie in its folder.
@@ -256,7 +260,7 @@ def merges(records: Mapping[str, Record], settings: Settings) -> Table:
     header = [tr("merged model"), tr("same final answer"), tr("same text"), tr("KL (nats/token)"),
               tr("same likeliest token"), tr("exact match before"), tr("after"),
               tr("on disk")]  # fmt: skip
-    rows, origins = [], []
+    rows, origins, known = [], [], []
     for name, record in records.items():
         subject, merge = settings.subjects[name], record.merge
         assert merge is not None
@@ -265,19 +269,38 @@ def merges(records: Mapping[str, Record], settings: Settings) -> Table:
         both, only_before, only_after, _ = paired_counts(before.answers, record.answers)
         scored = record.data.scored
         origins.append(merge.origin)
+        asked = not merge.divergence.same_weights
+        if not asked:
+            known.append(subject.label)
         rows.append(
             [
                 subject.label,
-                f"{merge.same_answer}/{merge.n}" if scored else NONE,
-                f"{merge.same_text}/{merge.n}",
+                f"{merge.same_answer}/{merge.n}" if scored and asked else NONE,
+                f"{merge.same_text}/{merge.n}" if asked else NONE,
                 f"{merge.divergence.kl:.1e}",
                 f"{100 * merge.divergence.same_token:.1f} %",
                 _of(both + only_before, record.answers.n) if scored else NONE,
-                _of(both + only_after, record.answers.n) if scored else NONE,
+                _of(both + only_after, record.answers.n) if scored and asked else NONE,
                 f"{merge.bytes_on_disk / 1e6:.1f} MB",
             ]
         )
-    return Table(header, rows, note=notes(origins))
+    return Table(header, rows, note=" ".join(filter(None, [not_asked(known), notes(origins)])))
+
+
+def not_asked(known: Sequence[str]) -> str:
+    """Return why some merged models were not asked; "" where all were.
+
+    Args:
+        known: their labels.
+    """
+    if not known:
+        return ""
+    return trn(
+        "{models} was not asked again: base + adapter answered from its weights, bit for bit.",
+        "{models} were not asked again: base + adapter answered from their weights, bit for bit.",
+        len(known),
+        models=", ".join(known),
+    )
 
 
 # ---- inside a layer, inside a block -------------------------------------------------------------

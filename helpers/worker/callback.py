@@ -6,8 +6,9 @@ well). It does nothing unless TUTORIAL_EVENTS names a file, as helpers/calls/fac
 then transformers' Trainer gets a callback that appends events to that file
 (helpers/worker/events.py says which).
 
-In a training it only looks: adapters are bit for bit those that are trained without it. In a
-prediction it also closes the gaps in what the output layer takes (helpers/worker/prefill.py).
+In a training it looks, and spares an evaluation that would be made twice: adapters are bit for bit
+those that are trained without it. In a prediction it also closes the gaps in what the output layer
+takes (helpers/worker/prefill.py).
 """
 
 from __future__ import annotations
@@ -166,12 +167,17 @@ def _callback() -> type[Any]:
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             self.peaks.end("training")
             self.tell("step", step=state.global_step)
-            self.expect_evaluation(state, control, rest)
+            self.expect_evaluation(args, state, control, rest)
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            self.expect_evaluation(state, control, rest)
+            self.expect_evaluation(args, state, control, rest)
 
-        def expect_evaluation(self, state: Any, control: Any, rest: Any) -> None:
+        def expect_evaluation(self, args: Any, state: Any, control: Any, rest: Any) -> None:
+            last = state.global_step >= state.max_steps
+            # `do_eval` evaluates the same weights a moment later; the choice of a best checkpoint
+            # alone cannot wait for that.
+            if last and args.do_eval and not args.load_best_model_at_end:
+                control.should_evaluate = False
             if control.should_evaluate:
                 self.tell("evaluating", step=state.global_step, done=0)
                 if self.peaks.wants_evaluation():

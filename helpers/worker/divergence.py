@@ -9,6 +9,9 @@ vocabulary. KL(reference || other) is the mean over these tokens of all problems
 One model is in memory at a time: what is kept of it are its last hidden states at those tokens and
 its output layer, which is applied in float32, for bfloat16 logits are too coarse (steps of 0.125
 beyond 16) to tell two nearly equal models apart.
+
+Where LLaMA-Factory merges the reference's adapter while it loads it for answering, those weights
+are held against the other model's, bit for bit: equal ones need not be asked twice.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 from helpers.ground import paths
 from helpers.ground.files import read_yaml, write_json
-from helpers.worker import loaded
+from helpers.worker import callback, loaded
 
 BATCH = 8  # problems at a time: the model's own logits of a batch are the largest tensor
 CHUNK = 256  # tokens at a time in float32, whole vocabulary
@@ -33,6 +36,7 @@ class States:
     hidden: Any  # [tokens, hidden size], on the CPU
     head: Any  # the output layer
     device: Any
+    weights: str = ""  # a digest of the model's; "" where an adapter stands beside them
 
     def log_probabilities(self, start: int) -> Any:
         """Return log-probabilities [tokens, vocabulary] of one chunk, in float32."""
@@ -52,9 +56,11 @@ def states(used: dict[str, Any]) -> States:
 
     reading = used | {"do_predict": False, "do_eval": True, "predict_with_generate": False}
     found = loaded.load(reading)
-    model = found.model
+    model, weights = found.model, ""
     if "adapter_name_or_path" in used:
         model = loaded.with_adapter(model, used)
+    else:
+        weights = callback.digest(model)["digest"]
     rows = get_dataset(found.template, stage="sft", tokenizer=found.tokenizer, **found.parts)
     collate = SFTDataCollatorWith4DAttentionMask(
         template=found.template, tokenizer=found.tokenizer, label_pad_token_id=-100
@@ -75,7 +81,20 @@ def states(used: dict[str, Any]) -> States:
         if not torch.equal(output.to(logits.dtype), logits):
             sys.exit("This model changes its logits after the output layer: no divergence for it.")
         kept.append(hidden[:, :-1].cpu()[batch["labels"][:, 1:] != -100])
-    return States(torch.cat(kept), head, device)
+    return States(torch.cat(kept), head, device, weights)
+
+
+def answering_weights(used: dict[str, Any]) -> str:
+    """Return the digest of the weights from which a recipe's model answers.
+
+    "" where its adapter stays beside them, as it does beside quantised ones.
+    """
+    from peft import PeftModel
+
+    if "quantization_bit" in used:
+        return ""
+    model = loaded.load(used, as_answering=True).model
+    return "" if isinstance(model, PeftModel) else str(callback.digest(model)["digest"])
 
 
 def compare(reference: States, other: States) -> dict[str, float]:
@@ -93,14 +112,21 @@ def compare(reference: States, other: States) -> dict[str, float]:
     return {"kl": total / count, "same_token": same / count, "tokens": count}
 
 
-def compare_all(pairs: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    """Return `compare` of each pair. Pairs with one reference stand together: it is read once."""
-    results, reference, last = {}, None, None
+def compare_all(pairs: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return `compare` of each pair, and whether both answer from the same weights.
+
+    Pairs with one reference stand together: it is read once.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    reference, last, answering = None, None, ""
     for name, pair in pairs.items():
         if reference is None or pair["reference"] != last:
             reference, last = None, pair["reference"]
+            answering = answering_weights(last)
             reference = states(last)
-        results[name] = compare(reference, states(pair["other"]))
+        other = states(pair["other"])
+        same = bool(answering) and answering == other.weights
+        results[name] = {**compare(reference, other), "same_weights": same}
     return results
 
 

@@ -19,18 +19,21 @@ class Loaded:
     parts: dict[str, Any]  # LLaMA-Factory's argument classes, by the names its functions use
 
 
-def load(used: dict[str, Any]) -> Loaded:
-    """Load a recipe's model, on its device, in 4 bits where it says so; no adapter.
+def load(used: dict[str, Any], as_answering: bool = False) -> Loaded:
+    """Load a recipe's model, on its device, in 4 bits where it says so.
 
     Args:
         used: a recipe for answering, as helpers/inputs/recipes.py composes it.
+        as_answering: load its adapter as well, as LLaMA-Factory does when it answers: merged, into
+            16-bit weights. Otherwise no adapter.
     """
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
-    bare = {key: value for key, value in used.items() if key != "adapter_name_or_path"}
-    model_args, data_args, training_args, finetuning_args, _ = get_train_args(bare)
+    left_out = () if as_answering else ("adapter_name_or_path",)
+    wanted = {key: value for key, value in used.items() if key not in left_out}
+    model_args, data_args, training_args, finetuning_args, _ = get_train_args(wanted)
     tokenizer = load_tokenizer(model_args)["tokenizer"]
     template = get_template_and_fix_tokenizer(tokenizer, data_args)
     model = load_model(tokenizer, model_args, finetuning_args)

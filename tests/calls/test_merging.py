@@ -135,6 +135,13 @@ def test_any_other_model_fails(found: dict[str, Divergence], name: str) -> None:
         checks.conclude(merge_checks.of_merge("it", planted))
 
 
+def test_only_a_model_of_the_very_weights_that_answered_need_not_be_asked(
+    found: dict[str, Divergence],
+) -> None:
+    """LLaMA-Factory merges LoRA's adapter while it loads it; one bit less, and it is another."""
+    assert [name for name, each in found.items() if each.same_weights] == ["LoRA"]
+
+
 def test_the_16_bit_base_is_farther_off_than_the_adapters_own(
     found: dict[str, Divergence],
 ) -> None:

@@ -193,6 +193,39 @@ def test_every_method_is_merged_and_a_quantised_one_twice(
     assert len(called) == before
 
 
+def test_a_merged_model_whose_answers_are_known_is_not_asked(
+    chosen: settings.Settings, called: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LoRA's and DoRA's own weights, say; QLoRA's adapter stays beside its 4-bit ones."""
+    real, said = factory.call, []
+
+    def call(command: str, name: str, recipe: dict[str, Any], *rest: Any, making: Making) -> Any:
+        done = real(command, name, recipe, *rest, making=making)
+        if "pairs" in recipe:
+            found = {
+                pair: DIVERGENCE | {"same_weights": not pair.startswith("qlora")}
+                for pair in recipe["pairs"]
+            }
+            write_json(making.place(paths.ROOT / recipe["result"]), found)
+        return done
+
+    monkeypatch.setattr(factory, "call", call)
+    for name in ("lora", "qlora", "dora"):
+        prediction.answered(name, chosen, lambda line: None)
+    found = merging.measure(chosen, said.append)
+    asked = [name for command, name in called if command == "train"]
+    assert asked[3:] == ["qlora_merged_answers", "qlora_merged_dequantised_answers"]
+    for name in ("lora", "dora"):
+        before = store.read(chosen.run, chosen.subject(name))
+        merged = found[f"{name}_merged"]
+        assert merged.answers == before.answers
+        assert merged.recipes["predict"] == before.recipes["predict"]
+        assert merged.merge
+        assert merged.merge.same_text == merged.merge.n == 12
+    assert "LoRA, merged is not asked: its weights are those that LoRA answered from, bit for bit, "\
+        "so its answers are known." in said
+
+
 def test_what_is_no_merged_model_is_one_sentence(chosen: settings.Settings) -> None:
     with pytest.raises(TutorialError, match=r"lora is no merged model: choose of lora_merged, "):
         merging.merge("lora", chosen)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import socket
 import sys
 import time
@@ -229,6 +230,19 @@ def test_the_commands_of_a_run_open_its_own_models_on_this_machine_only(
     dashboard = serving.dashboard_command(chosen)
     assert dashboard.startswith(".venv/bin/swanlab watch ")
     assert "runs/test/swanlab --host 127.0.0.1 --port " in dashboard
+
+
+def test_commands_can_be_typed_where_folders_have_spaces(
+    chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "my runs")
+    lines = [*serving.commands(chosen).splitlines(), serving.dashboard_command(chosen)]
+    file, *_, folder = (shlex.split(line) for line in lines)
+    assert file[-1] == str(chosen.run.recipes / "lora_chat.yaml")
+    assert folder[2] == str(chosen.run.swanlab)
+    written = recipes.write({}, "llamafactory-cli train", chosen.run.recipes / "lora.yaml")
+    command = written.read_text("utf-8").splitlines()[1].lstrip("# ")
+    assert shlex.split(command)[-1] == str(written)
 
 
 def test_the_server_goes_with_the_block_however_it_ends(

@@ -199,6 +199,24 @@ def test_a_failed_successor_leaves_the_adapter_in_use_and_says_so(
     assert said[2].startswith("Re-using lora")
 
 
+@pytest.mark.parametrize(
+    ("steps", "examples", "samples"),
+    [
+        (3, 48, 48),  # one epoch
+        (3, 47, 47),  # ... whose last step is a part of one
+        (6, 47, 94),
+        (2, 47, 32),  # max_steps, or a part of an epoch
+        (4, 47, 63),  # max_steps beyond num_train_epochs, which counts for nothing then
+        (7, 5, 35),
+    ],
+)
+def test_each_example_counts_as_often_as_it_was_seen(
+    steps: int, examples: int, samples: int
+) -> None:
+    used = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
+    assert training.samples_seen(steps, examples, used) == samples
+
+
 def test_training_needs_its_data(smoke: settings.Settings, tmp_path: Path) -> None:
     with pytest.raises(TutorialError, match="02_data"):
         training.train("lora", smoke)

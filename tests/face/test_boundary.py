@@ -183,6 +183,21 @@ def test_a_notebook_shows_the_sentence_alone_and_papermill_fails_on_it(
         assert len(error.traceback) <= 3
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("from helpers import Tutorial; Tutorial('smok')", "There is no profile 'smok'"),
+        ("from helpers import Tutorial; 1 / 0", "Traceback"),
+    ],
+)
+def test_a_script_ends_in_one_sentence_where_the_error_is_ours(script: str, said: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert said == "Traceback" or len(done.stderr.splitlines()) == 1
+
+
 def command(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TUTORIAL_")}
     return subprocess.run(

@@ -45,11 +45,6 @@ BROKEN = [*RISING[::-1], LossPoint(step=9, loss=float("nan"))]
         # learning_rate=0: the training losses fall by the problems of the steps alone
         ({"eval_loss": [LossPoint(step=4, loss=0.5), LossPoint(step=8, loss=0.5)]},
          "the training loss fell: the held-out loss never moved"),
-        # bitsandbytes 0.50.2 on a CPU with AVX512-BF16: figures that were seen
-        ({"eval_loss": [LossPoint(step=8, loss=1.89)], "final_eval_loss": 16.29},
-         "1.8900 during, 16.2900 after"),
-        ({"eval_loss": [LossPoint(step=8, loss=6.335)], "final_eval_loss": 6.366},
-         "6.3350 during, 6.3660 after"),
         ({"memory": MemoryTrace(measure="resident")}, "memory was sampled"),
         # planted in a real training by tests/worker
         ({"frozen_weights": {"before": DIGEST,

@@ -213,6 +213,16 @@ def test_merges_that_cannot_be_scored_show_texts(
     assert drawn[0].axes[1].get_title() == "the same text"
 
 
+def test_a_merged_model_that_was_not_asked_has_no_bar(
+    three: Settings, compared: Comparison, drawn: list[Figure]
+) -> None:
+    compared.merges["lora_merged"].divergence.same_weights = True
+    figures.merge_bars(compared.merges, three, "merges")
+    answers = drawn[0].axes[1]
+    assert [text.get_text() for text in answers.texts][:2] == ["the same\nweights", "25 %"]
+    assert answers.patches[0].get_height() == 0
+
+
 def test_accuracy_that_is_not_known_is_a_sentence(three: Settings, compared: Comparison) -> None:
     compared.accuracy = {}
     shown = figures.accuracy_bars(compared, three.run)

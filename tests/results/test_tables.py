@@ -198,6 +198,19 @@ def test_merged_models_beside_base_and_adapter(three: Settings) -> None:
     assert table.note == ORIGIN.note()
 
 
+def test_a_merged_model_that_was_not_asked_says_why(three: Settings) -> None:
+    merged = make_merge()
+    merged.divergence.same_weights = True
+    record = made.record(three, "lora_merged", merge=merged)
+    table = tables.merges({record.subject: record}, three)
+    cells = dict(zip(table.header, table.rows[0], strict=True))
+    assert [cells[name] for name in ("same final answer", "same text", "after")] == ["-"] * 3
+    assert (cells["exact match before"], cells["KL (nats/token)"]) == ("2 of 4", "0.0e+00")
+    assert table.note.startswith(
+        "LoRA, merged was not asked again: base + adapter answered from its weights, bit for bit."
+    )
+
+
 def test_merged_folders(three: Settings) -> None:
     folder = three.run.merged("dora_merged")
     folder.mkdir(parents=True)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,13 +137,14 @@ def test_a_sound_training_of_16_bit_weights_leaves_them_alone(chosen: settings.S
 def check_order(told: list[events.Event]) -> None:
     """Check that everything was told, once and in order."""
     names = [e["event"] for e in told if e["event"] not in ("evaluating", "peak")]
-    a_step = ["step", "log", "evaluated"]
+    a_step = ["step", "log"]
     ends = ["train_end", "digest", "evaluated", "losses", "digest"]
-    assert names == ["loaded", "train_begin", *a_step, *a_step, *ends]
+    # The weights of the last step are evaluated once, after it.
+    assert names == ["loaded", "train_begin", *a_step, "evaluated", *a_step, *ends]
     assert [e["step"] for e in told if e["event"] == "step"] == [1, 2]
     assert {e["total"] for e in told if e["event"] == "train_begin"} == {2}
     ended = [e for e in told if e["event"] == "evaluating" and e["done"] == e.get("total")]
-    assert len(ended) == 3  # each evaluation is followed to its last batch
+    assert len(ended) == 2  # each evaluation is followed to its last batch
     assert all(e["seconds"] > 0 and e["loss"] > 0 for e in told if e["event"] == "evaluated")
     assert [e["at"] for e in told] == sorted(e["at"] for e in told)
 
@@ -158,6 +160,32 @@ def test_an_adapter_is_bit_for_bit_that_of_a_training_that_tells_nothing(
     process.run([factory.CLI, "train", recipe, f"output_dir={tmp_path}"], tmp_path / "log", env=env)
     assert not (tmp_path / events.FILE).exists()
     assert sha256_file(tmp_path / file.name) == sha256_file(file)
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "evaluates"),
+    [
+        (11, {}, True),
+        (12, {}, False),
+        (12, {"do_eval": False}, True),  # nothing would evaluate the last weights
+        (12, {"load_best_model_at_end": True}, True),  # they would not be among the best
+    ],
+)
+def test_the_last_weights_are_not_evaluated_twice(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    changes: dict[str, bool],
+    evaluates: bool,
+) -> None:
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / events.FILE))
+    watching = callback._callback()()
+    args = SimpleNamespace(**{"do_eval": True, "load_best_model_at_end": False} | changes)
+    control = SimpleNamespace(should_evaluate=True)
+    state = SimpleNamespace(global_step=step, max_steps=12)
+    watching.peaks = SimpleNamespace(end=lambda what: None, wants_evaluation=lambda: False)
+    watching.on_step_end(args, state, control)
+    assert control.should_evaluate == evaluates
 
 
 def test_nothing_is_registered_where_no_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
