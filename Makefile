@@ -33,6 +33,8 @@ EXPLAINED = 2>&1 | tee $(VENV)/setup.log; test $${PIPESTATUS[0]} -eq 0 || { \
 
 # A kernel of this .venv is used even where another "python3" kernel is registered for the user.
 export JUPYTER_PREFER_ENV_PATH := 1
+# Two tests at a time, those of one file in turn.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 export TUTORIAL_PROFILE := $(PROFILE)
 export TUTORIAL_MODEL := $(MODEL)
 export TUTORIAL_RUN := $(RUN)
@@ -58,7 +60,7 @@ LOCALE := $(or $(TUTORIAL_LANGUAGE),$(LANGUAGE),$(LC_ALL),$(LC_MESSAGES),$(LANG)
 SPOKEN := $(firstword $(subst _, ,$(subst ., ,$(subst :, ,$(LOCALE)))))
 -include helpers/words/$(or $(SPOKEN),en)/make.mk
 
-.PHONY: evalscope help setup run runs stop test fuzz data notebooks lab doctor plan plans bench card lint words lock clean font
+.PHONY: evalscope help setup run runs stop test check fuzz data notebooks lab doctor plan plans bench card lint words lock clean font
 
 help:  ## list the targets
 	@grep -E '^(# )?[a-z]+:.*##' $(TARGETS) | sed -E 's/^# //; s/:.*## /\t/' | expand -t 12
@@ -92,9 +94,12 @@ stop: $(READY)  ## stop the trainings that notebooks of RUN=NAME have started, w
 	@$(BIN)/python -m helpers stop
 
 test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not long" $(BESIDE)
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 TUTORIAL_LANGUAGE= \
 	  $(BIN)/python -m pytest --nbval notebooks
+
+check: $(KERNEL)  ## the long tests: on a simulated NPU, in a browser, killed and resumed
+	$(BIN)/python -m pytest -m long $(BESIDE)
 
 fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7
 	$(BIN)/python tests/fuzz.py $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
@@ -129,11 +134,12 @@ doctor:  ## check this machine, set up or not; fails if a check does
 card: $(READY)  ## try kernels and recipes on the card that is here, in ten minutes
 	@$(BIN)/python -m helpers card
 
-bench: $(READY) plans  ## time the recipes, the pipeline and the 4-bit kernels (about an hour)
+bench: $(READY) plans  ## time the recipes, TRL, the pipeline and the 4-bit kernels (about two hours)
 	$(BIN)/python benchmarks/bench_4bit.py kernels
 	$(BIN)/python benchmarks/bench_4bit.py step
 	$(BIN)/python benchmarks/bench_recipes.py full
 	$(BIN)/python benchmarks/bench_recipes.py levers
+	$(BIN)/python benchmarks/bench_trl.py full
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_verdict.py
 	@$(BIN)/python benchmarks/table.py

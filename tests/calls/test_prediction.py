@@ -222,8 +222,10 @@ def test_a_merged_model_whose_answers_are_known_is_not_asked(
         assert merged.recipes["predict"] == before.recipes["predict"]
         assert merged.merge
         assert merged.merge.same_text == merged.merge.n == 12
-    assert "LoRA, merged is not asked: its weights are those that LoRA answered from, bit for bit, "\
-        "so its answers are known." in said
+    assert (
+        "LoRA, merged is not asked: its weights are those that LoRA answered from, bit for bit, so "
+        "its answers are known." in said
+    )
 
 
 def test_what_is_no_merged_model_is_one_sentence(chosen: settings.Settings) -> None:
