@@ -223,6 +223,10 @@ class Visit:
             cases: its trainings. The first group also times the kernels.
         """
         first, log = not self.card, self.settings.run.logs / f"{name}.log"
+        until = self.begin + self.wanted.seconds
+        if not first and time.time() > until:
+            self.found |= {case.key: {"fault": "late"} for case in cases}
+            return
         with tempfile.TemporaryDirectory() as folder:
             result, plan = Path(folder) / "found.json", Path(folder) / "plan.json"
             write_json(
@@ -230,7 +234,7 @@ class Visit:
                 {
                     "device": self.profile.device,
                     "kernels": matrices(self.wanted) if first else {},
-                    "until": self.begin + self.wanted.seconds,
+                    "until": until,
                     "result": str(result),
                     "cases": [
                         {
