@@ -36,7 +36,7 @@ WORD = re.compile(r"[A-Za-z]{3,}")
 # Names, keys, units and values, which are the same in every language.
 NAMES = {
     "LoRA", "QLoRA", "DoRA", "torch", "GiB", "MiB", "logits", "tiny", "random", "qwen", "smoke",
-    "cpu", "float", "true", "false", "lora", "qlora", "dora", "nats", "token", "KL",
+    "cpu", "float", "generated", "true", "false", "lora", "qlora", "dora", "nats", "token", "KL",
 }  # fmt: skip
 
 

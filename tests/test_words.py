@@ -1,4 +1,5 @@
 """Whatever readers read is made through the catalogue; a sentence beside it is found."""
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 
@@ -131,6 +132,12 @@ def test_make_speaks_the_readers_language(variables: dict[str, str], chinese: bo
         )
         assert ("运行六个 notebook" in done.stdout.decode()) is wanted
         assert b"\nrun " in done.stdout
+
+
+def test_sentences_have_room_between_them_and_chinese_ones_bring_their_own() -> None:
+    assert words.sentences(["One.", "", "Two."]) == "One. Two."
+    assert words.sentences(iter(["一。", "Two.", "三！", "四"])) == "一。Two. 三！四"
+    assert words.sentences([]) == ""
 
 
 def test_numbers_choose_their_form() -> None:

@@ -31,6 +31,8 @@ _SOURCES = [("**.py", "python"), ("**/faults.toml", "helpers.ground.words:senten
 _KEYWORDS = {"tr": None, "trn": (1, 2)}
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _LINE = re.compile(r'\s*|#.*|(?:msg(?:ctxt|id|id_plural|str|str\[\d\])\s+)?"(?:[^"\\]|\\.)*"\s*')
+# Placeholders, code, settings and files hold no terms.
+_NO_WORDS = re.compile(r"\{[^{}]*\}|`[^`]+`|\b[A-Z_]+=|[\w./*-]+\.(?:yaml|json|py|md)\b")
 _QUOTED = 70  # characters of a sentence that name it
 
 
@@ -130,8 +132,12 @@ def choose(language: str = words.AUTO) -> None:
         )
     if damage := words.damage(words.language()):
         raise TutorialError(
-            f"The catalogue {paths.shown(sentences_file(words.language()).with_suffix('.mo'))} "
-            f"cannot be read ({damage}): run 'make words', or 'make LANGUAGE=en ...' meanwhile."
+            tr(
+                "The catalogue {file} cannot be read ({reason}): run 'make words', or add "
+                "LANGUAGE=en to the command meanwhile.",
+                file=paths.shown(sentences_file(words.language()).with_suffix(".mo")),
+                reason=damage,
+            )
         )
 
 
@@ -242,6 +248,7 @@ def terminology(language: str) -> dict[str, dict[str, list[str]]]:
 def term_faults(english: str, translation: str, language: str) -> list[str]:
     """Return where a translation does not say the field's terms as its terminology does."""
     faults = []
+    english = _NO_WORDS.sub(" ", english)
     for term, how in terminology(language).items():
         if not re.search(rf"(?<![\w-]){term}(?:s|es)?(?![\w-])", english, re.IGNORECASE):
             continue

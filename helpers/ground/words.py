@@ -17,7 +17,7 @@ import gettext
 import os
 import struct
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,12 @@ AUTO = "auto"
 # What a POSIX system goes by, the weightiest first; LANGUAGE is GNU's list of preferences.
 _LOCALE = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 _EDITIONS = "notebooks"  # the folder of the English edition; the others' lie in it
+
+_ROOMY = (
+    "\N{IDEOGRAPHIC FULL STOP}",
+    "\N{FULLWIDTH EXCLAMATION MARK}",
+    "\N{FULLWIDTH QUESTION MARK}",
+)
 
 _chosen: list[str] = []  # by the face, for this process
 
@@ -138,6 +144,16 @@ def trn(one: str, many: str, n: int, /, **values: object) -> str:
         values: what goes into the other placeholders.
     """
     return _catalogue(language()).ngettext(one, many, n).format_map(values | {"n": n})
+
+
+def sentences(said: Iterable[str]) -> str:
+    """Return sentences one after the other, empty ones left out; a Chinese full stop brings its
+    own room."""
+    text = ""
+    for each in filter(None, said):
+        gap = "" if not text or text.endswith(_ROOMY) else " "
+        text += gap + each
+    return text
 
 
 def sentences_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from helpers.ground.words import tr, trn
+from helpers.ground.words import sentences, tr, trn
 from helpers.results import peaks
 from helpers.results.schema import Comparison, Effect, Judgement, Verdict
 
@@ -35,7 +35,7 @@ def sentence(comparison: Comparison) -> str:
         _of_seeds(verdict.seeds),
         size(comparison),
     ]
-    return " ".join(filter(None, said))
+    return sentences(said)
 
 
 def probability(p: float) -> str:
