@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Table
-from helpers.ground.words import tr
+from helpers.ground.words import sentences, tr
 from helpers.inputs import methods
 from helpers.planning.plan import GIB, PARTS, ArticlePlans, Capacity, Part, Phase, Plan, Whose
 from helpers.planning.planner import ARTICLE_MODELS
@@ -136,7 +136,7 @@ def verdict(label: str, plan: Plan, room: Capacity) -> str:
     if plan.largest_micro_batch is None:
         return says
     most = tr("The largest micro-batch that fits is {rows}.", rows=plan.largest_micro_batch)
-    return f"{says} {most}"
+    return sentences([says, most])
 
 
 def _remedy(plan: Plan, largest: Part) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from helpers.ground.shown import Table
-from helpers.ground.words import tr
+from helpers.ground.words import sentences, tr
 from helpers.planning.duration import Span
 from helpers.planning.estimate import Estimate, Place
 
@@ -92,4 +92,4 @@ def basis(estimates: Mapping[str, Estimate], where: Place | None) -> str:
             length=one.length,
         )
     left = tr("Once a training runs, the time left is told by its own steps.")
-    return f"{says} {left}"
+    return sentences([says, left])

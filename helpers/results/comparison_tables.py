@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from helpers.ground.shown import Sentence, Several, Shown, Table
-from helpers.ground.words import tr, trn
+from helpers.ground.words import sentences, tr, trn
 from helpers.inputs.subjects import Subject
 from helpers.records.schema import Origin, SeedResult
 from helpers.results import peaks, tables
@@ -50,7 +50,7 @@ def comparison(found: Comparison) -> Table:
         rows.append(row)
     first = tr("Of each method its first seed.") if found.verdict.seeds > 1 else ""
     note = tables.notes(each.origin for each in found.training.values())
-    return Table(header, rows, note=" ".join(filter(None, [scores(found), first, note])))
+    return Table(header, rows, note=sentences([scores(found), first, note]))
 
 
 def scores(found: Comparison) -> str:
@@ -85,7 +85,7 @@ def scores(found: Comparison) -> str:
             ]
         ),
     ]
-    return " ".join(filter(None, said))
+    return sentences(said)
 
 
 def conditions(found: Comparison) -> Table:
@@ -146,7 +146,7 @@ def _pair(pair: Paired, first: str, other: str, origin: Origin) -> Table:
         (tr("{method} right", method=first), pair.both, pair.only_first),
         (tr("{method} wrong", method=first), pair.only_other, pair.neither),
     ]
-    return Table(header, rows, note=f"{note} {origin.note()}", heads=True)
+    return Table(header, rows, note=sentences([note, origin.note()]), heads=True)
 
 
 # ---- all seeds, and what the verdict weighs -----------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helpers.ground import drawing, paths, width
 from helpers.ground.files import write_bytes
 from helpers.ground.shown import Picture, Sentence, Shown
-from helpers.ground.words import tr
+from helpers.ground.words import sentences, tr
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 from helpers.machine import memory
@@ -233,7 +233,7 @@ def accuracy_bars(comparison: Comparison, run: paths.RunFolder) -> Shown:
         model=comparison.model,
         profile=comparison.profile,
     )
-    note = width.wrapped(f"{stood} {comparison.origin.note()}", 150)
+    note = width.wrapped(sentences([stood, comparison.origin.note()]), 150)
     figure, (ax,) = drawing.new_figure(1, title, note, height=4.0)
     subjects, scores = list(comparison.subjects.values()), list(comparison.accuracy.values())
     figure.set_figwidth(max(8.5, 1.35 * len(subjects)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ground import paths
 from helpers.ground.shown import Dialogue, Entry, Table, facts
-from helpers.ground.words import tr, trn
+from helpers.ground.words import sentences, tr, trn
 from helpers.inputs import recipes
 from helpers.inputs.methods import Method
 from helpers.inputs.settings import Settings
@@ -30,7 +30,7 @@ NONE = "-"
 
 def notes(origins: Iterable[Origin]) -> str:
     """Return where and when several things were measured, each place and day once."""
-    return " ".join(dict.fromkeys(origin.note() for origin in origins))
+    return sentences(dict.fromkeys(origin.note() for origin in origins))
 
 
 def _side_by_side(columns: Mapping[str, Mapping[str, str]], note: str) -> Table:
@@ -284,7 +284,7 @@ def merges(records: Mapping[str, Record], settings: Settings) -> Table:
                 f"{merge.bytes_on_disk / 1e6:.1f} MB",
             ]
         )
-    return Table(header, rows, note=" ".join(filter(None, [not_asked(known), notes(origins)])))
+    return Table(header, rows, note=sentences([not_asked(known), notes(origins)]))
 
 
 def not_asked(known: Sequence[str]) -> str:
