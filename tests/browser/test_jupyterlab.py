@@ -1,4 +1,8 @@
-"""The notebooks in JupyterLab in a real browser: the project's own, and one in another Python."""
+"""The notebooks in JupyterLab in a real browser: the project's own, and one in another Python.
+
+The first notebooks train; all that come after re-use what there is. What is waited for is always a
+condition: a training stands still at two steps until the test has seen it there.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from typing import Any
 
 import pytest
 from conftest import forget_settings
+from holding import Held
 from PIL import Image
 
 from helpers.ground import paths
@@ -34,10 +39,9 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="run 'make setup' f
 
 RUN = "browser"
 TOKEN = "of-the-tests"
-SECONDS = 400  # that the slowest notebook may take where two cores do much else
-# Long enough that there is a middle in which to reload and to interrupt.
-OVERRIDES = "num_train_epochs=2"
-STEPS = 24
+SECONDS = 600  # that the slowest notebook may take where two cores do much else
+STEPS = 12
+HELD_AT = (5, 9)  # steps after which a training waits for the test
 # What the tutorial has and another Python has not.
 TUTORIAL = re.compile(r"(lora_against_qlora|llamafactory|torch|transformers|__pycache__)|.*\.pth$")
 
@@ -91,7 +95,16 @@ def serve(python: Path | str, root: Path, base: str, env: dict[str, str]) -> tup
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    """Trainings that stand still at two steps."""
+    found = Held(tmp_path_factory.mktemp("held"), HELD_AT)
+    yield found
+    for method in ("lora", "qlora"):
+        found.let_go_on(method)
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory, held: Held) -> Iterator[dict[str, str]]:
     """The environment of a user who has set the tutorial up, and nothing else."""
     home = tmp_path_factory.mktemp("user")
     with pytest.MonkeyPatch.context() as patch:
@@ -112,9 +125,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         found = os.environ | {name: str(home / folder) for name, folder in own.items()}
         for name in ("TUTORIAL_HEADLESS", "JUPYTER_PREFER_ENV_PATH"):
             found.pop(name, None)
-        yield found | {
-            "TUTORIAL_PROFILE": "smoke", "TUTORIAL_RUN": RUN, "TUTORIAL_OVERRIDES": OVERRIDES,
-        }  # fmt: skip
+        yield found | held.env | {"TUTORIAL_PROFILE": "smoke", "TUTORIAL_RUN": RUN}
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +168,8 @@ def foreign(
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
+        # One for all pages: what JupyterLab is made of is fetched once.
+        yield found.new_context(viewport={"width": 1200, "height": 900})
         found.close()
 
 
@@ -165,8 +177,8 @@ class Page:
     """One page with one notebook."""
 
     def __init__(self, browser: Any, lab: Lab, name: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1200, "height": 900})
-        self.page.set_default_timeout(90_000)
+        self.page = browser.new_page()
+        self.page.set_default_timeout(1000 * SECONDS)
         self.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
         self.url = lab.page_of(name)
         self.open()
@@ -218,15 +230,25 @@ class Page:
     def dialogs(self) -> list[str]:
         return list(self.page.locator(".jp-Dialog").all_inner_texts())
 
+    def kernel(self) -> str:
+        """Return what its kernel does: "idle", "busy", "dead", ..."""
+        return str(
+            self.page.evaluate(
+                "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+            )
+        )
+
     def finish(self) -> None:
         """Wait until all cells have run, and look whether all is well."""
         assert wait_for(lambda: self.ended() is not None, SECONDS), self.live()
         assert self.errors() == []
         assert self.ended() is True
         assert self.dialogs() == []
+        assert self.kernel() in ("idle", "busy")
         found = [output.get("data", {}).get("image/png") for output in self.outputs()]
         pictures = [picture for picture in found if picture]
         pictures += [m for html in self.live() for m in re.findall(r"base64,([^\"]+)", html)]
+        assert pictures or "01_env" in self.url
         for picture in pictures:
             with Image.open(io.BytesIO(base64.b64decode("".join(picture)))) as image:
                 assert image.width * image.height > 10_000
@@ -280,37 +302,40 @@ def trained(env: dict[str, str], method: str) -> dict[str, Any]:
 
 
 def test_a_reloaded_page_attaches_to_the_training_again(
-    own: Lab, opened: Open, env: dict[str, str]
+    own: Lab, opened: Open, env: dict[str, str], held: Held
 ) -> None:
-    page = opened(own, "03_lora")
+    page, (early, late) = opened(own, "03_lora"), HELD_AT
     page.run_all()
-    job = Path(env["TUTORIAL_RUNS"]) / RUN / "running/lora.json"
-    assert wait_for(lambda: job.is_file() and page.live(), SECONDS), page.errors()
+    assert wait_for(lambda: page.steps() == [early], SECONDS), page.errors()
     page.open()  # the page is loaded anew; the kernel is still watching for the old one
     assert all(f"run {RUN}" not in html for html in page.live())
     page.run_all()
-    seen: set[int] = set()
-    assert wait_for(lambda: seen.update(page.steps()) or len(seen) > 1, SECONDS), page.errors()
-    assert min(seen) < STEPS, "it was over before the cell could attach again"
+    assert wait_for(lambda: page.steps() == [early], SECONDS), page.errors()
+    held.let_go_on("lora", early)
+    assert wait_for(lambda: page.steps() == [late], SECONDS), page.errors()  # live
+    held.let_go_on("lora", late)
     page.finish()
     last = next(html for html in page.live() if f"step {STEPS}/{STEPS}" in html)
     assert f"run {RUN}" in last
     assert trained(env, "lora")["resumed_at"] == []
 
 
-def test_the_stop_button_leaves_a_checkpoint(own: Lab, opened: Open, env: dict[str, str]) -> None:
+def test_the_stop_button_leaves_a_checkpoint(
+    own: Lab, opened: Open, env: dict[str, str], held: Held
+) -> None:
     page = opened(own, "04_qlora")
     page.run_all()
-    assert wait_for(lambda: page.steps(), SECONDS), page.errors()
+    assert wait_for(lambda: page.steps() == [HELD_AT[0]], SECONDS), page.errors()
     page.page.evaluate("() => jupyterapp.commands.execute('notebook:interrupt-kernel')")
     assert wait_for(lambda: page.ended() is not None, SECONDS)
     assert page.errors() == [
         "The training was stopped: run this cell again, and it goes on from its last checkpoint, "
         "or begins where it has none yet."
     ]
+    held.let_go_on("qlora")
     page.run_all()
     page.finish()
-    assert len(trained(env, "qlora")["resumed_at"]) == 1
+    assert trained(env, "qlora")["resumed_at"] == [HELD_AT[0] + 1]  # the step that was going on
 
 
 @pytest.mark.parametrize("name", paths.NOTEBOOK_NAMES[4:])
@@ -333,7 +358,7 @@ def test_a_wrong_kernel_says_so_in_one_sentence(foreign: Lab, opened: Open) -> N
         "() => jupyterapp.shell.currentWidget.sessionContext.changeKernel({name: 'python3'})"
     )
     page.run_all()
-    assert wait_for(lambda: page.ended() is not None, 60)
+    assert wait_for(lambda: page.ended() is not None, SECONDS)
     [error] = page.errors()
     assert error.startswith("This is Python 3.")
     assert "choose the kernel 'LoRA against QLoRA'" in error

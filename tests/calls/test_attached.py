@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import forget_settings
+from holding import Held
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
@@ -193,7 +194,7 @@ def test_however_it_ends_is_kept_for_who_watches(
 
 BEGIN = """
 from here import Tutorial
-t = Tutorial("smoke", run="test", overrides={"num_train_epochs": 2})
+t = Tutorial("smoke", run="test")
 t.obtain()
 t.prepare()
 lora = t.method("lora")
@@ -207,8 +208,8 @@ print("facts:", training.facts.resumed_at, len(training.facts.loss))
 class Page:
     """A notebook's page with its kernel, which can run a cell and be watched meanwhile."""
 
-    def __init__(self, runs: Path) -> None:
-        env = os.environ | {"TUTORIAL_RUNS": str(runs)}
+    def __init__(self, runs: Path, env: dict[str, str]) -> None:
+        env = os.environ | env | {"TUTORIAL_RUNS": str(runs)}
         env.pop("TUTORIAL_HEADLESS", None)
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(cwd=str(paths.NOTEBOOKS), env=env)
@@ -218,7 +219,7 @@ class Page:
     def _connected(self) -> BlockingKernelClient:
         client: BlockingKernelClient = self.manager.client()
         client.start_channels()
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=300)
         return client
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -231,7 +232,7 @@ class Page:
         self.seen = ""
         thread = threading.Thread(
             target=self.client.execute_interactive,
-            args=(code,), kwargs={"output_hook": self._take, "timeout": 300}, daemon=True,
+            args=(code,), kwargs={"output_hook": self._take, "timeout": 900}, daemon=True,
         )  # fmt: skip
         thread.start()
         return thread
@@ -243,7 +244,7 @@ class Page:
         self.client = self._connected()
 
     def steps(self) -> set[str]:
-        return set(re.findall(r"step (\d+)/24", self.seen))
+        return set(re.findall(r"step (\d+)/12", self.seen))
 
     def close(self) -> None:
         self.client.stop_channels()
@@ -251,19 +252,25 @@ class Page:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Page]]:
+def held(tmp_path: Path) -> Held:
+    """Trainings that stand still at two steps."""
+    return Held(tmp_path / "held", (3, 9))
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: Held) -> Iterator[list[Page]]:
     """Two pages open on one run."""
     forget_settings(monkeypatch)
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
-    opened = [Page(tmp_path / "runs") for _ in range(2)]
+    opened = [Page(tmp_path / "runs", held.env) for _ in range(2)]
     yield opened
     for page in opened:
         page.close()
     Job(paths.RunFolder("test"), "lora").interrupt()
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120) -> bool:
+def wait_for(what: Callable[[], object], seconds: float = 600) -> bool:
     end = time.monotonic() + seconds
     while not what() and time.monotonic() < end:
         time.sleep(0.05)
@@ -271,7 +278,7 @@ def wait_for(what: Callable[[], object], seconds: float = 120) -> bool:
 
 
 def test_a_training_outlives_its_kernel_and_is_stopped_with_a_checkpoint(
-    pages: list[Page], tmp_path: Path
+    pages: list[Page], held: Held
 ) -> None:
     first = pages[0]
     run = paths.RunFolder("test")
@@ -290,7 +297,9 @@ def test_a_training_outlives_its_kernel_and_is_stopped_with_a_checkpoint(
     for page in pages:
         page.run(BEGIN).join()
     cells = [page.run(TRAIN) for page in pages]
-    assert wait_for(lambda: all(len(page.steps()) >= 2 for page in pages)), first.seen[-2000:]
+    assert wait_for(lambda: all("3" in page.steps() for page in pages)), first.seen[-2000:]
+    held.let_go_on("lora", 3)
+    assert wait_for(lambda: all("9" in page.steps() for page in pages)), first.seen[-2000:]
     assert all("data:image/png" in page.seen and "run test" in page.seen for page in pages)
     assert "training lora" in running.overview().plain()
     # The stop button leaves a checkpoint, and both see it.
@@ -304,7 +313,7 @@ def test_a_training_outlives_its_kernel_and_is_stopped_with_a_checkpoint(
     # Run again, it goes on from there.
     first.run(TRAIN).join()
     assert f"Going on with the interrupted training lora from step {stopped}." in first.seen
-    assert f"facts: [{stopped}] 24" in first.seen
+    assert f"facts: [{stopped}] 12" in first.seen
     trained = training.Training.model_validate_json((run.root / "lora/training.json").read_bytes())
-    assert trained.optimizer_steps == 24
-    assert "step 24/24" in first.seen
+    assert trained.optimizer_steps == 12
+    assert "step 12/12" in first.seen
