@@ -40,6 +40,17 @@ def test_both_have_the_same_sections_code_links_and_figures() -> None:
     assert tables(ENGLISH) == tables(CHINESE)
 
 
+def test_both_maps_of_the_rooms_say_the_same_names() -> None:
+    english, chinese = (
+        (paths.ROOT / "helpers" / name).read_text("utf-8")
+        for name in ("README.md", "README_zh.md")
+    )
+    assert code_blocks(english) == code_blocks(chinese)
+    assert links(english)[1:] == links(chinese)[1:]
+    assert sorted(re.findall(r"`[^`]+`", english)) == sorted(re.findall(r"`[^`]+`", chinese))
+    assert len(re.findall(r"^#+ ", english, re.M)) == len(re.findall(r"^#+ ", chinese, re.M))
+
+
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["English", "Chinese"])
 def test_what_it_points_to_is_there(text: str) -> None:
     for link in links(text):
