@@ -239,7 +239,7 @@ def test_a_stale_venv_is_brought_up_to_date_before_anything_runs(tmp_path: Path)
     shutil.copytree(paths.ROOT / "helpers", tmp_path / "helpers")  # what the kernel is made from
     ready = tmp_path / ".venv" / ".ready"
     ready.parent.mkdir()
-    ready.touch()
+    ready.write_text("requirements.lock\n")
 
     def planned() -> str:
         done = subprocess.run(

@@ -1,6 +1,6 @@
 """What there is to say of an Ascend host below torch, and of its card's memory.
 
-The version table is public (helpers/machine/compatibility.toml); nothing here was taken on an NPU.
+The version table is public (helpers/machine/generations.py); nothing here was taken on an NPU.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from packaging.version import Version
 from helpers.doctor import host
 from helpers.doctor.device import check_device_memory
 from helpers.doctor.host import Check, fail, ok, warn
-from helpers.doctor.packages import NPU_LOCK, pins
 from helpers.doctor.probe import Probe, installed
 from helpers.ground.words import tr
-from helpers.machine import cann, npu_smi
+from helpers.machine import generations, npu_smi
 
 
 def check_compatibility(
-    torch: str | None, torch_npu: str | None, cann_version: str | None, pinned: str
+    torch: str | None, torch_npu: str | None, cann_version: str | None
 ) -> Check:
     """Do torch, torch_npu and CANN go together.
 
@@ -28,14 +27,13 @@ def check_compatibility(
         torch: the installed version, or None.
         torch_npu: the installed version, or None.
         cann_version: the version of the CANN in use, or None.
-        pinned: the torch_npu version of the lock.
     """
     name = "torch, torch_npu, CANN"
     if torch_npu is None:
         return fail(
             name,
             tr("torch_npu is not installed"),
-            tr("Run 'make setup': it adds {version}.", version=pinned),
+            tr("Run 'make setup': it adds the one that belongs to this machine's CANN."),
         )
     versions = {"torch": torch, "torch_npu": torch_npu, "cann": cann_version or tr("unknown")}
     if torch is None or Version(torch).release != Version(torch_npu).release:
@@ -53,9 +51,8 @@ def check_compatibility(
             tr("torch {torch}, torch_npu {torch_npu}, CANN {cann}", **versions),
             tr("Find out CANN's version and compare it with the README's."),
         )
-    table = cann.torch_npu_versions()
-    listed = table.get(cann_version.upper())
-    if listed is None:
+    listed = generations.torch_npu_versions(cann_version)
+    if not listed:
         return warn(
             name,
             tr(
@@ -71,10 +68,11 @@ def check_compatibility(
             name,
             tr("torch {torch}, torch_npu {torch_npu}, CANN {cann}: they go together", **versions),
         )
-    wanted = [known for known, together in table.items() if public in together]
     remedy = tr(
-        "Use an image with a CANN that goes with it: {versions}.",
-        versions=", ".join(wanted or list(table)[:1]),
+        "Run 'make setup': it installs what belongs to CANN {cann} (this torch_npu goes with "
+        "{versions}).",
+        cann=cann_version,
+        versions=", ".join(generations.canns_of(public)) or tr("none that is listed"),
     )
     if Version(public).release in {Version(version).release for version in listed}:
         return warn(
@@ -142,7 +140,7 @@ def checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> list[Ch
         seen: what torch said.
         answer: what npu_smi.query returned or raised.
     """
-    in_use = next(iter(cann.installations(root).values()), seen.cann)
+    in_use = generations.cann_in_use(root) or seen.cann
     return [
         host.check_driver(root, answer),
         host.check_cann(root),
@@ -151,7 +149,6 @@ def checks(root: Path, seen: Probe, answer: npu_smi.Info | Exception) -> list[Ch
             seen.torch or installed("torch"),
             seen.torch_npu or installed("torch-npu"),
             in_use,
-            pins(NPU_LOCK).get("torch-npu", ""),
         ),
         host.check_visible_devices(os.environ.get("ASCEND_RT_VISIBLE_DEVICES")),
     ]

@@ -65,7 +65,7 @@ def examine(
     """
     kind = settings.profile.device
     seen = ask(kind)
-    pinned, found = packages.pins(packages.LOCK), packages.all_installed()
+    pinned, found = packages.pins(packages.lock_of(root)), packages.all_installed()
     checks = [
         host.check_python(),
         *packages.check_packages(pinned, {name: found.get(name) for name in packages.PACKAGES}),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from helpers.ground import paths
 from helpers.ground.words import tr, trn
-from helpers.machine import cann, cards, npu_smi
+from helpers.machine import cann, cards, generations, npu_smi
 from helpers.programs import faults
 
 
@@ -62,15 +62,16 @@ def failed(checks: Sequence[Check]) -> bool:
 
 
 def check_python() -> Check:
-    """The lock and pyproject.toml are for Python 3.11."""
+    """Is this a Python that the lock of this machine is for."""
     name = tr("Python")
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] == (3, 11):
+    pythons = generations.pythons(ascend=bool(cards.npu_device_files()))
+    if ".".join(map(str, sys.version_info[:2])) in pythons:
         return ok(name, version)
     return fail(
         name,
-        tr("{version}, and the lock is for 3.11", version=version),
-        tr("Install Python 3.11, remove .venv and run 'make setup PYTHON=/path/to/python3.11'."),
+        tr("{version}, and the lock is for {pythons}", version=version, pythons=", ".join(pythons)),
+        tr("Install Python 3.11 and run 'make setup PYTHON=/path/to/python3.11'."),
     )
 
 
@@ -157,24 +158,31 @@ def check_driver(root: Path, answer: npu_smi.Info | Exception) -> Check:
 
 
 def check_cann(root: Path) -> Check:
-    """Is CANN there."""
+    """Is CANN there, is there a set-up for it, and does this host's driver carry it."""
     found = cann.installations(root)
-    if found:
-        return ok("CANN", ", ".join(f"{version} ({path})" for path, version in found.items()))
-    return fail(
-        "CANN",
-        tr("not found under /usr/local/Ascend, or not readable by this user"),
-        tr(
-            "Choose an image that has CANN, or install the CANN toolkit and its kernels for this "
-            "chip."
-        ),
-    )
+    version, driver = next(iter(found.values()), None), generations.driver_version(root)
+    finding = ", ".join(f"{version} ({path})" for path, version in found.items())
+    if version is None:
+        finding = tr("not found under /usr/local/Ascend, or not readable by this user")
+    elif driver:
+        finding = tr("{found}, on driver {driver}", found=finding, driver=driver)
+    if reason := generations.fault(version, driver):
+        return fail("CANN", finding, reason)
+    assert version
+    doubt = generations.doubt(version, driver)
+    return warn("CANN", finding, doubt) if doubt else ok("CANN", finding)
 
 
 def check_set_env(root: Path) -> Check:
     """Was CANN's set_env.sh sourced in the shell that started this."""
     name = "set_env.sh"
-    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    home = cann.home_in_use(os.environ)
+    if both := cann.mixed(os.environ):
+        return fail(
+            name,
+            tr("two CANNs are mixed: {folders}", folders=", ".join(map(str, both))),
+            tr("Open a new shell, source one set_env.sh alone, and start this again from there."),
+        )
     if home and Path(home).is_dir():
         return ok(name, tr("sourced: ASCEND_HOME_PATH={folder}", folder=home))
     script = cann.set_env_script(root)

@@ -17,6 +17,7 @@ from helpers.doctor.probe import installed
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.words import tr, trn
+from helpers.machine import cards, generations
 
 # Those that decide what comes out; each is shown with its version.
 PACKAGES = (
@@ -28,10 +29,17 @@ PACKAGES = (
     "modelscope",
     "swanlab",
 )
-LOCK = paths.ROOT / "requirements.lock"
-NPU_LOCK = paths.ROOT / "requirements-npu.lock"
 # These damage 4-bit weights on CPUs with AVX512-BF16 when a checkpoint is saved.
 _DAMAGING_BITSANDBYTES = SpecifierSet(">=0.49,<0.51", prereleases=True)
+
+
+def lock_of(root: Path) -> Path:
+    """Return the lock that a set-up of this machine installs.
+
+    Args:
+        root: the root of the file system.
+    """
+    return (generations.lock(root) if cards.npu_device_files() else None) or generations.MAIN_LOCK
 
 
 def pins(lock: Path) -> dict[str, str]:

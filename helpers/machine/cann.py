@@ -8,21 +8,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-
-_COMPATIBILITY = Path(__file__).with_name("compatibility.toml")
-
-
-@cache
-def torch_npu_versions() -> dict[str, tuple[str, ...]]:
-    """Return the versions of torch_npu that go with each version of CANN (compatibility.toml)."""
-    table = tomllib.loads(_COMPATIBILITY.read_text("utf-8"))["torch_npu_of_cann"]
-    return {cann: tuple(versions) for cann, versions in table.items()}
 
 
 def _version(folder: Path) -> str | None:
@@ -92,6 +81,27 @@ def set_env_script(root: Path) -> Path | None:
     if home := home_in_use(os.environ):
         scripts[:0] = [Path(home) / "set_env.sh", Path(home).parent / "set_env.sh"]
     return next((script for script in scripts if script.is_file()), None)
+
+
+def mixed(env: Mapping[str, str]) -> list[Path]:
+    """Return the CANN folders whose libraries an environment loads, where they are more than one.
+
+    Two set_env.sh that were sourced in one shell leave that behind; which is used is then chance.
+    """
+    found: list[Path] = []
+    for folder in map(Path, filter(None, env.get("LD_LIBRARY_PATH", "").split(":"))):
+        for home in folder.parents:
+            with suppress(OSError):
+                if _is_toolkit(home) and home.resolve() not in found:
+                    found.append(home.resolve())
+                    break
+    return found if len(found) > 1 else []
+
+
+def _is_toolkit(folder: Path) -> bool:
+    """Return whether a folder is a CANN's own; its driver's and its extra libraries' are none."""
+    info = any(folder.glob("*-linux/ascend_toolkit_install.info"))
+    return info or re.fullmatch(r"cann-\d.*", folder.resolve().name) is not None
 
 
 def home_in_use(env: Mapping[str, str]) -> str | None:

@@ -166,4 +166,6 @@ if __name__ == "__main__":
         case ["unregister"]:
             unregister()
         case _:
+            # A set-up in a shell that names no CANN keeps to the one that was chosen before.
+            os.environ.update(cann_changes())
             register()

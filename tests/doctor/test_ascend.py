@@ -6,12 +6,12 @@ from pathlib import Path
 
 import made_up
 import pytest
-from made_up import FIXTURES, NPU, npu_smi_says, seen_by
+from made_up import FIXTURES, NPU, npu_smi_says, seen_by, write
 
 from helpers.doctor import ascend as ascend_host
-from helpers.doctor import packages
 from helpers.doctor.host import Status
 from helpers.doctor.probe import Probe
+from helpers.machine import generations
 
 bare_machine, root, ascend = made_up.bare_machine, made_up.root, made_up.ascend
 
@@ -78,6 +78,8 @@ def test_a_driver_without_npu_smi(ascend: Path, monkeypatch: pytest.MonkeyPatch)
         ("2.6.0", "2.6.0", "8.2.rc1", Status.OK),
         ("2.10.0", "2.10.0.post3", "9.1.0", Status.WARN),
         ("2.10.0", "2.10.0.post2", "8.5.0", Status.FAIL),
+        ("2.7.1", "2.7.1.post2", "8.5.2", Status.OK),
+        ("2.10.0", "2.10.0.post2", "9.0.0", Status.OK),
         ("2.9.0", "2.10.0.post2", "9.1.0", Status.FAIL),
         (None, "2.10.0.post2", "9.1.0", Status.FAIL),
         ("2.10.0", None, "9.1.0", Status.FAIL),
@@ -88,13 +90,46 @@ def test_a_driver_without_npu_smi(ascend: Path, monkeypatch: pytest.MonkeyPatch)
 def test_versions_that_go_together(
     torch: str | None, torch_npu: str | None, cann: str | None, status: Status
 ) -> None:
-    assert ascend_host.check_compatibility(torch, torch_npu, cann, "2.10.0.post2").status is status
+    assert ascend_host.check_compatibility(torch, torch_npu, cann).status is status
 
 
 def test_the_pinned_versions_go_together() -> None:
-    torch, torch_npu = (
-        packages.pins(packages.LOCK)["torch"],
-        packages.pins(packages.NPU_LOCK)["torch-npu"],
-    )
-    check = ascend_host.check_compatibility(torch, torch_npu, "9.1.0", torch_npu)
-    assert check.status is Status.OK
+    for one in generations.generations():
+        check = ascend_host.check_compatibility(one.torch, one.torch_npu, one.cann)
+        assert check.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("driver", "status", "words"),
+    [
+        ("25.2.0", Status.OK, "on driver 25.2.0"),
+        ("25.0.rc1.1", Status.FAIL, "choose a host whose driver is 25.2 or later"),
+        ("24.1.rc3", Status.FAIL, "24.1.rc3 carries (8.2)"),
+    ],
+)
+def test_the_driver_carries_the_cann_or_another_host_does(
+    ascend: Path, driver: str, status: Status, words: str
+) -> None:
+    write(ascend / "usr/local/Ascend/driver/version.info", f"Version={driver}\n")
+    check = seen_by("npu", NPU, ascend)["CANN"]
+    assert check.status is status
+    assert words in check.finding + check.remedy
+
+
+def test_another_generation_of_torch_is_brought_by_the_set_up(ascend: Path) -> None:
+    older = NPU.model_copy(update={"torch": "2.7.1", "torch_npu": "2.7.1.post2"})
+    check = seen_by("npu", older, ascend)["torch, torch_npu, CANN"]
+    assert check.status is Status.WARN
+    assert "make setup" in check.remedy
+    assert "8.5.0" in check.remedy
+
+
+def test_two_canns_in_one_shell(ascend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latest = ascend / "usr/local/Ascend/ascend-toolkit/latest"
+    other = ascend / "data/cann-8.5.0"
+    for folder in (latest / "lib64", other / "lib64"):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{other}/lib64:{latest}/lib64")
+    check = seen_by("npu", NPU, ascend)["set_env.sh"]
+    assert check.status is Status.FAIL
+    assert "two CANNs are mixed" in check.finding

@@ -15,13 +15,21 @@ import helpers.__main__
 from helpers.doctor import host
 from helpers.doctor.host import Status
 from helpers.ground import paths
+from helpers.machine import cards
 
 bare_machine, root, ascend = made_up.bare_machine, made_up.root, made_up.ascend
 
 
 def test_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.check_python().status is Status.OK
-    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1))
+    assert host.check_python().status is Status.OK
+    monkeypatch.setattr(cards, "npu_device_files", lambda: [Path("/dev/davinci0")])
+    check = host.check_python()
+    assert check.status is Status.FAIL  # torch_npu of CANN 8.2 and 8.3 has no wheel for it
+    assert check.finding == "3.13.1, and the lock is for 3.11"
+    monkeypatch.setattr(cards, "npu_device_files", list)
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
     assert host.check_python().status is Status.FAIL
 
 
@@ -53,7 +61,7 @@ def test_cann_is_found_named_and_sourced(root: Path, monkeypatch: pytest.MonkeyP
 
 def test_cann_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = root / "usr/local/Ascend/ascend-toolkit/latest/x86_64-linux/ascend_toolkit_install.info"
-    write(info, "version=8.0.0\npath=/x\n")
+    write(info, "version=8.5.0\npath=/x\n")
     assert host.check_cann(root).status is Status.OK
 
     def refuse(*arguments: object) -> str:

@@ -84,4 +84,4 @@ def test_make_doctor_with_another_python(tmp_path: Path) -> None:
         cwd=tmp_path, env=outside_make({"PATH": "/usr/bin:/bin"}), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("Python 3.11 is needed")
+    assert done.stderr.startswith("This needs Python 3.11, 3.12, 3.13, and")

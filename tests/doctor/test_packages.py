@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_up
 import pytest
 from made_up import write
 
@@ -11,15 +12,27 @@ from helpers.doctor import device, packages
 from helpers.doctor.host import Status
 from helpers.doctor.probe import Probe
 from helpers.ground.errors import TutorialError
+from helpers.machine import cards, generations
+
+bare_machine, root, ascend = made_up.bare_machine, made_up.root, made_up.ascend
 
 
 def test_the_lock_is_read(tmp_path: Path) -> None:
-    pinned = packages.pins(packages.LOCK)
+    pinned = packages.pins(generations.MAIN_LOCK)
     assert pinned["bitsandbytes"] == "0.48.2"
     assert set(packages.PACKAGES) <= set(pinned)
-    assert packages.pins(packages.NPU_LOCK)["torch-npu"] == "2.10.0.post2"
     with pytest.raises(TutorialError, match="restore it with git"):
         packages.pins(tmp_path / "absent.lock")
+
+
+def test_an_ascend_host_is_held_to_the_lock_of_its_cann(
+    ascend: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert packages.lock_of(ascend) == generations.MAIN_LOCK
+    monkeypatch.setattr(cards, "npu_device_files", lambda: [Path("/dev/davinci0")])
+    assert packages.pins(packages.lock_of(ascend))["torch-npu"] == "2.10.0.post4"
+    monkeypatch.delenv("ASCEND_HOME_PATH")
+    assert packages.lock_of(ascend / "nowhere") == generations.MAIN_LOCK  # no CANN: said elsewhere
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-from packaging.version import Version
 
 from helpers.machine import cann
 
@@ -71,16 +69,6 @@ def test_the_cann_in_use_goes_first(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert [*cann.installations(root).values()] == ["8.0.0", "9.1.0"]
 
 
-def test_the_table_of_versions_is_of_versions() -> None:
-    """Every CANN is one, in the spelling that it is looked up by, and so is every torch_npu."""
-    for version, together in cann.torch_npu_versions().items():
-        assert re.fullmatch(r"\d+\.\d+\.(\d+|RC\d+)", version)
-        assert together
-        assert len(set(together)) == len(together)
-        for torch_npu in together:
-            assert str(Version(torch_npu)) == torch_npu
-
-
 # What a set_env.sh of CANN 8.5 does, in short: it asks where it lies, and puts itself in front.
 SET_ENV = """
 script=$(readlink -f "${BASH_SOURCE[0]}")
@@ -142,3 +130,14 @@ def test_the_script_of_the_cann_in_use_goes_first(
     assert cann.set_env_script(root) == old / "set_env.sh"
     monkeypatch.setenv("ASCEND_HOME_PATH", "/gone")
     assert cann.set_env_script(root) == home / "set_env.sh"
+
+
+def test_two_canns_in_one_environment_are_noticed(root: Path) -> None:
+    old, new = root / "usr/local/Ascend/ascend-toolkit/latest", root / "data/cann-8.5.0"
+    cann_info(old)
+    for folder in (old / "lib64", old / "lib64/plugin", new / "lib64"):
+        folder.mkdir(parents=True)
+    one = f"{old}/lib64:{old}/lib64/plugin:/usr/local/Ascend/driver/lib64"
+    assert cann.mixed({}) == []
+    assert cann.mixed({"LD_LIBRARY_PATH": one}) == []
+    assert cann.mixed({"LD_LIBRARY_PATH": f"{new}/lib64:{one}"}) == [new, old]

@@ -69,7 +69,7 @@ def test_without_cpuinfo_there_is_no_bf16(tmp_path: Path) -> None:
 
 
 def test_torch_has_kernels_where_the_processor_has_bf16() -> None:
-    """Not the other way round: with AVX-512 alone oneDNN has them, too, and emulates the product."""
+    """Not the other way round: with AVX-512 alone oneDNN has them and emulates the product."""
     code = "import torch; print(torch.ops.mkldnn._is_mkldnn_bf16_supported())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True" or not hardware.has_bf16()

@@ -19,6 +19,7 @@ TARGETS := helpers/words/zh/make.mk
 # report:  ## 写出 runs/名称/report.html，一页可以发给别人的报告：RUN=名称 LANGUAGE=zh
 # book:  ## 不联网构建中英两个版本的站点（book/build/site）
 # evalscope:  ## 启动一次运行中各模型的服务，由 evalscope 评分：SUBJECT="base lora" LIMIT=20
+# generations:  ## 用旧版 CANN 的 torch 测试模拟 NPU、算子和配方
 # lab:  ## 在 JupyterLab 中打开 notebook（仅限本机）
 # doctor:  ## 检查本机，无论是否已装好环境；有检查失败时退出码不为 0
 # card:  ## 用十分钟在本机的卡上测量算子和配方
