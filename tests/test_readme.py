@@ -45,7 +45,6 @@ def test_both_maps_of_the_rooms_say_the_same_names() -> None:
         (paths.ROOT / "helpers" / name).read_text("utf-8")
         for name in ("README.md", "README_zh.md")
     )
-    assert code_blocks(english) == code_blocks(chinese)
     assert links(english)[1:] == links(chinese)[1:]
     assert sorted(re.findall(r"`[^`]+`", english)) == sorted(re.findall(r"`[^`]+`", chinese))
     assert len(re.findall(r"^#+ ", english, re.M)) == len(re.findall(r"^#+ ", chinese, re.M))
