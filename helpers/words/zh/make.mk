@@ -13,10 +13,11 @@ TARGETS := helpers/words/zh/make.mk
 # test:  ## 静态检查、单元测试，并用 smoke 配置档运行两种语言的六个 notebook
 # check:  ## 耗时较长的测试：在模拟的 NPU 上、在浏览器里、中断后继续
 # fuzz:  ## 尝试 600 种恶劣情形（约 15 分钟）；CASES=60 SEED=7
-# plan:  ## 租机器之前，规划各种方法训练所需的内存（CARD_GIB=64）
+# plan:  ## 租机器之前，规划训练所需的内存、时间和费用（CARD=910B2 PRICE=2.88 CARD_GIB=64）
+# study:  ## 研究模型大小、方法和随机种子：MODELS="Qwen2-0.5B Qwen2-7B" METHODS="lora qlora" SEEDS=3，或 STUDY=article
 # data:  ## 按 configs/lora.yaml 的要求把模型和数据取到本机
 # notebooks:  ## 取用一次运行所执行的两种语言的 notebook，以便提交
-# report:  ## 写出 runs/名称/report.html，一页可以发给别人的报告：RUN=名称 LANGUAGE=zh
+# report:  ## 写出 runs/名称/report.html，便于分享的单页报告：RUN=名称 LANGUAGE=zh
 # book:  ## 不联网构建中英两个版本的站点（book/build/site）
 # evalscope:  ## 启动一次运行中各模型的服务，由 evalscope 评分：SUBJECT="base lora" LIMIT=20
 # generations:  ## 用旧版 CANN 的 torch 测试模拟 NPU、算子和配方
