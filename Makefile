@@ -113,9 +113,9 @@ stop: $(READY)  ## stop the trainings that notebooks of RUN=NAME have started, w
 test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebooks on the smoke profile
 	$(BIN)/python -m pytest -m "not long" $(BESIDE)
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 TUTORIAL_LANGUAGE= \
-	  $(BIN)/python -m pytest --nbval notebooks
+	  $(BIN)/python -m pytest --nbval notebooks $(if $(RUN)$(PROFILE),,$(BESIDE))
 
-check: $(KERNEL)  ## the long tests: on a simulated NPU, in a browser, killed and resumed
+check: $(KERNEL)  ## the long tests: real trainings, a simulated NPU, a browser
 	$(BIN)/python -m pytest -m long $(BESIDE)
 
 fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7

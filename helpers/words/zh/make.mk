@@ -11,7 +11,7 @@ TARGETS := helpers/words/zh/make.mk
 # runs:  ## 列出各次运行：正在进行的任务和已完成的内容
 # stop:  ## 停止 RUN=名称 的 notebook 启动的训练，并保存检查点
 # test:  ## 静态检查、单元测试，并用 smoke 配置档运行两种语言的六个 notebook
-# check:  ## 耗时较长的测试：在模拟的 NPU 上、在浏览器里、中断后继续
+# check:  ## 耗时较长的测试：真实训练、模拟的 NPU、浏览器
 # fuzz:  ## 尝试 600 种恶劣情形（约 15 分钟）；CASES=60 SEED=7
 # plan:  ## 租机器之前，规划训练所需的内存、时间和费用（CARD=910B2 PRICE=2.88 CARD_GIB=64）
 # study:  ## 研究模型大小、方法和随机种子：MODELS="Qwen2-0.5B Qwen2-7B" METHODS="lora qlora" SEEDS=3，或 STUDY=article
