@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers import Tutorial
+from helpers.ground import words
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Code, Dialogue, Entry, Picture, Sentence, Several, Table, escaped
 
@@ -93,3 +94,19 @@ def test_a_picture_is_a_picture_and_says_what_it_shows() -> None:
     data, meta = Picture(b"png", "two curves", Path("x.png"))._repr_mimebundle_()
     assert data == {"image/png": b"png", "text/plain": "two curves"}
     assert meta["image/png"]["alt"] == "two curves"
+
+
+def test_a_language_holds_for_all_that_is_shown(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "_chosen", [])
+    tutorial = Tutorial("smoke", run="test", language="zh")
+    assert "| 运行文件夹 |" in tutorial.markdown()
+    with pytest.raises(TutorialError, match="还没有 base 的结果"):
+        _ = tutorial.base.answers
+    Tutorial("smoke", run="test", language="en")
+    assert "| run folder |" in tutorial.markdown()  # chosen when it is shown
+    with pytest.raises(TutorialError, match="LANGUAGE='fr' is not understood: say en or zh"):
+        Tutorial("smoke", language="fr")
+    with pytest.raises(TutorialError, match="language=3 must be text"):
+        Tutorial("smoke", language=3)  # type: ignore[arg-type]
