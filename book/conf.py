@@ -9,9 +9,13 @@ import os
 import tomllib
 from pathlib import Path
 
+from sphinx.search.zh import SearchChinese
+
 HERE = Path(__file__).resolve().parent
 LANGUAGE = os.environ["BOOK_LANGUAGE"]
 WORDS = tomllib.loads((HERE / "words.toml").read_text("utf-8"))
+# For machines without a Chinese font; a browser takes it where it has none itself.
+FONT = [HERE.parent / "helpers/words/zh" / name for name in ("NotoSansSC.otf", "OFL.txt")]
 _OTHER = next(name for name in WORDS if name != LANGUAGE)
 
 project = "LoRA · QLoRA · LLaMA-Factory"
@@ -19,7 +23,7 @@ language = {"zh": "zh_CN"}.get(LANGUAGE, LANGUAGE)
 extensions = ["myst_nb"]
 root_doc = "index"
 templates_path = [str(HERE / "_templates")]
-html_static_path = [str(HERE / "_static")]
+html_static_path = [str(HERE / "_static"), *map(str, FONT)]
 html_css_files = ["book.css"]
 
 nb_execution_mode = "off"  # the outputs are those of a run that was made
@@ -29,6 +33,10 @@ nb_ipywidgets_js = {}  # else require.js comes from a CDN
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
+# Sphinx 9.0 looks for a stemmer called after the language, and Chinese search uses the English one:
+# its pages would end in an error (sphinx-doc/sphinx, issue 14229; mended since).
+SearchChinese.language_name = "English"
+
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_show_sourcelink = False
@@ -37,6 +45,7 @@ html_show_sphinx = False
 html_use_index = False
 html_context = {
     "default_mode": "auto",
+    "book_contents": WORDS[LANGUAGE]["lead"],
     "book_other": _OTHER,
     "book_other_name": WORDS[_OTHER]["language"],
     "book_switch": WORDS[_OTHER]["switch"],
@@ -51,4 +60,4 @@ html_theme_options = {
     "navigation_depth": 2,
     "show_nav_level": 2,
 }
-html_sidebars = {"**": ["sidebar-nav-bs"]}
+html_sidebars = {"**": ["contents"]}

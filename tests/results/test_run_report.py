@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import subprocess
+import sys
 from html import unescape
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -261,8 +263,10 @@ def test_a_large_run_stays_small(runs: Path) -> None:
     used = [10**9 + i * 7919 % 10**8 for i in range(20_000)]
     memory = {"measure": "resident", "seconds": seconds, "bytes_used": used}
     long = make_training(loss=steps, eval_loss=steps[::10], memory=memory)
-    words_ = "a very long problem " * 5000
-    changes = hostile(words_)
+    changes = {
+        name: {"answers": change["answers"]}
+        for name, change in hostile("a very long problem " * 5000).items()
+    }
     for name in ("lora", "qlora"):
         changes[name]["training"] = long
     chosen = records(**changes)
@@ -277,6 +281,17 @@ def test_a_run_without_a_comparison_is_one_sentence(runs: Path) -> None:
         Tutorial("smoke", run="test").report()
     assert len(str(told.value).splitlines()) == 1
     assert not paths.RunFolder("test").report.exists()
+
+
+def test_the_command_ends_in_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers", "report", "--profile", "smoke", "--run", "none"],
+        cwd=paths.ROOT, env=os.environ | {"TUTORIAL_RUNS": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(r"\nRun 'none' has no comparison [^\n]*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_that_has_gone_names_the_notebook_that_makes_it(runs: Path) -> None:
