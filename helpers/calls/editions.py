@@ -209,9 +209,10 @@ def build(name: str, language: str) -> nbformat.NotebookNode:
             cell.source = _OUTWARDS.sub("../../", told[cell.id])
         elif cell.cell_type == "code":
             old = ran.get(cell.id)
-            kept = old is not None and old.source == cell.source
-            cell.outputs = old.outputs if kept else []
-            cell.execution_count = old.execution_count if kept else None
+            if old is None or old.source != cell.source:
+                cell.outputs, cell.execution_count = [], None
+            else:
+                cell.outputs, cell.execution_count = old.outputs, old.execution_count
     return notebook
 
 

@@ -160,9 +160,9 @@ def entries(catalogue: Iterable[Message]) -> Iterator[Message]:
     return (message for message in catalogue if message.id)
 
 
-def forms(text: str | Iterable[str]) -> list[str]:
+def forms(text: str | Iterable[str] | None) -> list[str]:
     """Return the forms of an id or a translation: one, or one for each plural."""
-    return [text] if isinstance(text, str) else list(text)
+    return [text or ""] if text is None or isinstance(text, str) else list(text)
 
 
 def compiled(catalogue: Catalog) -> bytes:
@@ -211,7 +211,9 @@ def fields(text: str) -> set[str]:
     }
 
 
-def placeholder_faults(english: str | Iterable[str], translation: str | Iterable[str]) -> list[str]:
+def placeholder_faults(
+    english: str | Iterable[str], translation: str | Iterable[str] | None
+) -> list[str]:
     """Return what is wrong with the placeholders of a translation, in words."""
     wanted = set().union(*(fields(form) for form in forms(english)))
     faults = []
