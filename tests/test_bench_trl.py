@@ -59,3 +59,26 @@ def test_the_fastest_of_some_rounds_counts(
     done: list[int] = []
     assert bench.fastest(lambda: done.append(1)) == 1.0
     assert len(done) == bench.ROUNDS == 5
+
+
+def test_the_results_page_tells_what_was_measured(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import table
+
+    kinds = {"ours": 1.42, "trl_same": 1.24, "trl_defaults": 1.01}
+    method = {
+        "samples_per_second_of_call": kinds,
+        "times_the_best_of_trl": 1.15,
+        "times_spread": [1.11, 1.19],
+        "eval_loss_change": {"ours": 0.0, "trl_same": 0.0021, "trl_defaults": -0.0034},
+        "step": {"share_of_products": 0.53, "product_operations_per_second": 210e9},
+    }
+    found = {"rounds": 3, "samples": 64, "model": "a model", "machine": "a machine",
+             "versions": {"torch": "2.10.0"}, "methods": {"lora": method}}  # fmt: skip
+    monkeypatch.setattr(table, "load", lambda name: found)
+    page = table.trl()
+    assert (
+        "| LoRA | 1.42 | 1.24 | 1.01 | 1.15 (1.11-1.19) | +0.21 % / -0.34 % | 53 % of 210 " in page
+    )
+    assert "64 training problems, a model, cpu profile; a machine;" in page
