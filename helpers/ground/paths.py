@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import SOURCE, tr
+from helpers.ground.words import SOURCE, language, tr
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -35,9 +35,9 @@ CARDS = BENCHMARKS / "cards"  # what `make card` found on real ones
 NOTEBOOK_NAMES = ("01_env", "02_data", "03_lora", "04_qlora", "05_merge", "06_compare")
 
 
-def edition(notebooks: Path, language: str) -> Path:
-    """Return the folder of an edition: the English one's holds the others'."""
-    return notebooks if language == SOURCE else notebooks / language
+def edition(folder: Path, language: str) -> Path:
+    """Return the folder of an edition: the English one, `folder`, holds the others'."""
+    return folder if language == SOURCE else folder / language
 
 
 def shown(path: Path) -> str:
@@ -90,7 +90,8 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        return self.root / "figures"
+        """What is drawn, in the reader's language; English lies where the others' folders lie."""
+        return edition(self.root / "figures", language())
 
     @property
     def notebooks(self) -> Path:

@@ -12,7 +12,7 @@ from conftest import ORIGIN, make_merge, make_training
 from matplotlib.figure import Figure
 from results import made
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 from helpers.ground.shown import Picture
 from helpers.inputs import data
 from helpers.inputs.settings import Settings
@@ -320,3 +320,11 @@ def test_weights_that_were_not_trained_can_be_drawn(three: Settings) -> None:
     zero = [[0.0] * 6] * 4
     layer = made.layer(b=[[0.0] * 2] * 4, product=zero, change=zero)
     assert mechanism.layer_picture(layer, three.run).png
+
+
+def test_figures_of_another_language_lie_beside_the_english_ones(three: Settings) -> None:
+    english = mechanism.block_picture(made.block(), three.run)
+    with words.spoken("zh"):
+        chinese = mechanism.block_picture(made.block(), three.run)
+    assert chinese.file == english.file.parent / "zh/block.png"
+    assert english.file.read_bytes() == english.png != chinese.png
