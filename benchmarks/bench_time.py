@@ -43,6 +43,18 @@ PUBLIC = {
     ("14B", "qlora"): (5.3, 6.3, 8.2, 11.8, 20.1, 38.3),
 }
 MICRO_BATCHES = 8
+# Tokens a second that others tell of, which nothing here was set by: LLaMA-Factory's wiki,
+# Llama-2-7B on an A100, 4 texts of 1024 tokens, FlashAttention 2, and in 4 bits (bitsandbytes);
+# torchtune, Llama-3.1-8B on a 4090, 2 packed texts of 2048.
+LLAMA_2 = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+           "num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 32000}  # fmt: skip
+LLAMA_3 = LLAMA_2 | {"num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}
+OTHERS = (
+    ("LLaMA-Factory, Llama-2-7B", "A100", LLAMA_2, "lora", 4, 1024, 2954),
+    ("LLaMA-Factory, Llama-2-7B", "A100", LLAMA_2, "qlora", 4, 1024, 2415),
+    ("torchtune, Llama-3.1-8B", "4090", LLAMA_3, "lora", 2, 2048, 3083),
+    ("torchtune, Llama-3.1-8B", "4090", LLAMA_3, "qlora", 2, 2048, 2413),
+)
 # hidden size, layers, heads, and the inner size of one of the two matrices of the gated layer.
 SHAPES = {
     "1.8B": (2048, 24, 16, 5504),
@@ -83,8 +95,32 @@ def public() -> dict[str, Any]:
         )
         for size, method, length in keys
     ]  # fmt: skip
-    works = [Work.model_validate(each) for each in asking.ask("traced_work", questions, LOG)]
-    return held(dict(zip(keys, works, strict=True)))
+    others = [
+        WorkQuestion(
+            recipe=recipes.article(method)
+            | {"model_name_or_path": "llama", "per_device_train_batch_size": rows},
+            config=shape | {"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+                            "dtype": "bfloat16", "tie_word_embeddings": False},
+            device="cuda", length=length, eval_length=64, padded=False,
+        )
+        for _, _, shape, method, rows, length, _ in OTHERS
+    ]  # fmt: skip
+    answers = asking.ask("traced_work", [*questions, *others], LOG)
+    works = [Work.model_validate(each) for each in answers]
+    return held(dict(zip(keys, works, strict=False))) | {"others": beside(works[len(keys) :])}
+
+
+def beside(works: list[Work]) -> list[dict[str, Any]]:
+    """Return what others tell of beside the estimates for counted work."""
+    known, rows = cards.catalogue(), []
+    for (name, card, _, method, texts, length, measured), work in zip(OTHERS, works, strict=True):
+        step = duration.on_card(work, known.cards[card], known.efficiencies["cuda"]).micro_batch
+        speed = {"low": step.high, "high": step.low, "estimated": step.middle}
+        rows.append(
+            {"of": name, "card": card, "method": method, "tokens_per_second": measured}
+            | {key: texts * length / seconds for key, seconds in speed.items()}
+        )
+    return rows
 
 
 def held(works: dict[tuple[str, str, int], Work]) -> dict[str, Any]:

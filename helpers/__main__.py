@@ -133,6 +133,37 @@ def doctor(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> Non
     raise typer.Exit(int(findings.failed))
 
 
+@app.command(help=tr("Study several models, methods and seeds; exit code 1 if a trial failed."))
+def study(
+    profile: Profile = AUTO,
+    models: Annotated[str, typer.Option(help=tr("what MODEL= takes, several"))] = "",
+    methods: Annotated[str, typer.Option(help=tr("names of recipes in configs/"))] = "",
+    seeds: Annotated[str, typer.Option(help=tr("trainings of each method"))] = "",
+    of: Annotated[str, typer.Option("--study", help=tr("a file under configs/studies"))] = "",
+    run: Run = AUTO,
+    workers: Annotated[int, typer.Option(help=tr("trials side by side"), min=0)] = 0,
+    price: Annotated[str, typer.Option(envvar="PRICE", help=tr("what an hour costs"))] = "",
+) -> None:
+    from helpers.face import study_view
+
+    found = study_view.run(
+        of, models, methods, seeds, profile, run,
+        workers=workers, price=price, say=_say, console=console,
+    )  # fmt: skip
+    found.print(console)
+    raise typer.Exit(int(not found.complete))
+
+
+@app.command(hidden=True, help=tr("Train with the run's methods and have them answer, no more."))
+def trial(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None:
+    tutorial = Tutorial(profile, model, run, say=_say)
+    tutorial.obtain()
+    tutorial.prepare()
+    for method in tutorial.methods:
+        method.train()
+        method.answer()
+
+
 @app.command()
 def card(
     profile: Profile = AUTO,

@@ -20,6 +20,7 @@ from helpers.ground.escaping import markdown as escaped
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
+    from rich.table import Table as RichTable
 
 _WIDEST = 60  # characters of a column in a log
 
@@ -104,6 +105,10 @@ class Table(Shown):
         return "\n".join(filter(None, [escaping.line(self.title), *text, escaping.line(self.note)]))
 
     def print(self, console: Console) -> None:
+        console.print(self.rich())
+
+    def rich(self) -> RichTable:
+        """Return the table as a terminal shows it."""
         from rich.table import Table as RichTable
         from rich.text import Text as RichText
 
@@ -117,7 +122,7 @@ class Table(Shown):
             table.add_column(RichText(escaping.line(name)))
         for row in self.rows:
             table.add_row(*(RichText(escaping.line(cell)) for cell in row))
-        console.print(table)
+        return table
 
 
 @dataclass(frozen=True)

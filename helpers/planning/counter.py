@@ -45,6 +45,8 @@ def _moved(tensor: torch.Tensor) -> int:
 def _attention(func: Any, args: tuple[Any, ...]) -> int:
     first = _ATTENTION[func]
     query, key, value = (args[first + i].shape for i in range(3))
+    # Where several heads of queries share one of keys, each of them is computed with it.
+    key, value = ((*query[:2], *shared[2:]) for shared in (key, value))
     if first:
         flops = sdpa_backward_flop_count(args[0].shape, query, key, value)
         causal = args[7] if len(args) > 7 else False

@@ -15,7 +15,7 @@ from helpers.planning.work import Operators, Work, WorkQuestion
 
 CONFIG = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "dtype": "bfloat16",
           "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-          "num_key_value_heads": 4, "intermediate_size": 128, "vocab_size": 1024,
+          "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 1024,
           "tie_word_embeddings": True}  # fmt: skip
 ROWS, LENGTH = 2, 64
 
@@ -72,14 +72,18 @@ def test_the_work_of_a_training(tmp_path: Path) -> None:
     works = [Work.model_validate(each) for each in asking.ask("traced_work", asked, tmp_path / "l")]
     lora, qlora, on_npu = works
     hidden, inner, layers, rank = 64, 128, 3, 8
-    weights = layers * (4 * hidden**2 + 3 * hidden * inner) + hidden * 1024
-    adapter = layers * rank * (4 * 2 * hidden + 3 * (hidden + inner))
+    narrow = hidden // 2  # two heads of queries share one of keys and values
+    weights = layers * (2 * hidden * (hidden + narrow) + 3 * hidden * inner) + hidden * 1024
+    adapter = layers * rank * (2 * (2 * hidden + hidden + narrow) + 3 * (hidden + inner))
     forward = 2 * ROWS * LENGTH * (weights + adapter)
     assert products(lora.evaluation) == pytest.approx(forward, rel=0.01)
     # Backward: the gradients of what goes through the weights, twice the adapter's.
     assert products(lora.micro_batch) == pytest.approx(
         2 * forward + 2 * ROWS * LENGTH * adapter, rel=0.05
     )
+    scores = layers * ROWS * 4 * LENGTH * LENGTH * hidden // 2  # causal: half of them
+    attention = [each for each in lora.evaluation if each.kind == "attention"]
+    assert sum(each.calls * each.flops for each in attention) == scores
     assert products(lora.token) == pytest.approx(forward * 3 / (ROWS * LENGTH), rel=0.01)
     assert products(qlora.micro_batch) == pytest.approx(products(lora.micro_batch), rel=0.01)
 

@@ -1,0 +1,86 @@
+"""study.json: where every trial of a study is, in figures and codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from helpers.ground import paths
+from helpers.ground.files import read_json, write_bytes
+from helpers.ground.words import tr
+from helpers.study.asked import Asked, Trial
+
+State = Literal["refused", "waiting", "running", "done", "failed"]
+
+
+class Refusal(BaseModel):
+    """Why a trial does not fit, and what would."""
+
+    needed_bytes: int
+    usable_bytes: int
+    micro_batch: int  # the largest that fits; 0: none does
+    methods: list[str]  # of the same model that fit
+
+
+class Row(BaseModel):
+    """A trial: what was planned for it, and where it is."""
+
+    trial: Trial
+    made_from: str  # a hash over all that decides it
+    state: State = "waiting"
+    planned_bytes: int | None = None
+    load: float = 0.0  # how much there is to do, for the order
+    refusal: Refusal | None = None
+    sentence_of: str = ""  # the file whose last line says what is wrong
+    attempts: int = 0
+    where: str = ""  # the card or cores of the last attempt
+    seconds: float | None = None  # of the attempt that was done
+
+
+class Study(BaseModel):
+    """The whole file."""
+
+    name: str
+    asked: Asked
+    workers: int
+    rows: list[Row]
+
+    def row(self, run: str) -> Row:
+        return next(each for each in self.rows if each.trial.run == run)
+
+    def count(self, *states: State) -> int:
+        return sum(each.state in states for each in self.rows)
+
+
+def file_of(name: str) -> Path:
+    """Return where a study's file lies."""
+    return paths.RunFolder(name).root / "study.json"
+
+
+def write(study: Study) -> None:
+    """Write study.json."""
+    write_bytes(file_of(study.name), (study.model_dump_json(indent=1) + "\n").encode())
+
+
+def read(name: str) -> Study | None:
+    """Return what a study has come to; None where there is none.
+
+    Raises:
+        TutorialError: it cannot be read.
+    """
+    file = file_of(name)
+    again = tr("run 'make study' again with another RUN=")
+    return read_json(file, Study, again) if file.is_file() else None
+
+
+def last_line(file: Path) -> str:
+    """Return the last line of a log that says something; "" where there is none."""
+    try:
+        with file.open("rb") as log:
+            log.seek(max(0, file.stat().st_size - 4096))
+            lines = log.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
