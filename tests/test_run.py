@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helpers.ground import paths
+from helpers.ground import paths, words
 from helpers.inputs import methods, subjects
 from helpers.records import store
 from helpers.results import comparison as compare
@@ -119,6 +119,32 @@ def test_the_second_run_uses_everything_again(first: subprocess.CompletedProcess
     for step in STEPS:
         assert f"Re-using {step} from" in second.stdout
     assert {file: file.stat().st_mtime_ns for file in RUN.logs.iterdir()} == logs
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def test_the_chinese_edition_re_uses_everything_and_leaves_no_chinese_in_records(
+    first: subprocess.CompletedProcess[str],
+) -> None:
+    logs = {file: file.stat().st_mtime_ns for file in RUN.logs.iterdir()}
+    chinese = run_command("--run", RUN.name, TUTORIAL_LANGUAGE="zh")
+    assert chinese.returncode == 0, chinese.stdout[-3000:]
+    assert {file: file.stat().st_mtime_ns for file in RUN.logs.iterdir()} == logs
+    with words.spoken("zh"):
+        said = verdict.sentence(compare.read(RUN.comparison))
+        assert RUN.figures.is_dir()
+    assert CHINESE.search(said)
+    shown = re.sub(r"\s", "", chinese.stdout)  # the terminal's lines break anywhere
+    assert re.sub(r"\s", "", said) in shown
+    assert "runs/test/notebooks/zh" in chinese.stdout
+    for name in paths.NOTEBOOK_NAMES:
+        notebook = json.loads((RUN.notebooks / "zh" / f"{name}.ipynb").read_text("utf-8"))
+        assert all(cell.get("execution_count", 1) for cell in notebook["cells"])
+        assert CHINESE.search(json.dumps(notebook["cells"][-2]["outputs"], ensure_ascii=False))
+    for file in [RUN.comparison, *RUN.root.glob("*/*.json"), *RUN.root.glob("*.json")]:
+        if file.parent not in (RUN.notebooks, RUN.running):
+            assert not CHINESE.search(file.read_text("utf-8")), file
 
 
 def one_sentence(failed: subprocess.CompletedProcess[str]) -> str:
