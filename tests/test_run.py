@@ -278,6 +278,6 @@ def test_the_readmes_script_runs_as_it_stands(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (run / "dora_merged" / "config.json").is_file()
-    for words in ("LoRA", "DoRA", "held-out loss after training", "LoRA answered"):
-        assert words in done.stdout
+    for told in ("LoRA", "DoRA", "held-out loss after training", "LoRA answered"):
+        assert told in done.stdout
     assert "QLoRA" not in done.stdout
