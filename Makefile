@@ -34,7 +34,7 @@ EVALSCOPE_READY := .venv-evalscope/.ready
 BOOK_READY := .venv-book/.ready
 STUDY_READY := .venv-study/.ready
 # Each holds every package. Which one was installed stands in .ready: CANN may be another by now.
-LOCK := $(if $(ASCEND),$(shell $(PYTHON) -m helpers.programs.locks 2>/dev/null),requirements.lock)
+LOCK = $(if $(ASCEND),$(shell $(PYTHON) -m helpers.programs.locks 2>/dev/null),requirements.lock)
 OUTDATED = $(if $(filter-out $(file <$(READY)),$(LOCK)),outdated)
 NEEDS_PYTHON = { echo "$(NEEDS_PYTHON_SAYS)" >&2; exit 1; }
 # uv does not read pip's settings: pass on the mirror that the reader has configured for pip.
@@ -82,9 +82,11 @@ help:  ## list the targets
 setup:  ## make .venv from the lock, or mend it
 	@$(MAKE) --no-print-directory -W pyproject.toml $(KERNEL)
 
-$(READY): $(LOCK) pyproject.toml $(OUTDATED)
-	@test '$(PYTHON)' != $(MADE_PYTHON) || $(PYTHON) $(FITS) || { echo "$(MAKING_PYTHON_SAYS)"; \
-	  $(CONDA) create -q -y -p .venv-python python=3.11 >/dev/null; }
+$(MADE_PYTHON):
+	@echo "$(MAKING_PYTHON_SAYS)"
+	@$(CONDA) create -q -y -p .venv-python python=3.11 >/dev/null
+
+$(READY): $(LOCK) pyproject.toml $(OUTDATED) | $(filter $(MADE_PYTHON),$(PYTHON))
 	@$(PYTHON) $(FITS) || $(NEEDS_PYTHON)
 	@$(if $(ASCEND),$(PYTHON) -m helpers.programs.locks check)
 	@$(BIN)/python $(FITS) || rm -rf $(VENV)

@@ -17,6 +17,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -315,6 +316,14 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_cpu>());
 }
 
+// Operators that PyTorch takes apart, and those of other libraries, have no autograd kernel. Up to
+// torch 2.7 each such device brings the fallback itself, as torch_npu does.
+TORCH_LIBRARY_IMPL(_, AutogradPrivateUse1, library) {
+  if (!c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(
+          c10::DispatchKey::AutogradPrivateUse1))
+    library.fallback(torch::autograd::basicAutogradNotImplementedFallback());
+}
+
 // The four operators that every device must bring itself: the CPU's would make CPU tensors, and
 // has no _copy_from.
 
@@ -389,17 +398,18 @@ struct NpuGuard final : c10::impl::DeviceGuardImplInterface {
     return before;
   }
   c10::DeviceIndex deviceCount() const noexcept override { return device_count(); }
-  c10::Stream getStream(c10::Device device) const override {
+  // torch 2.6 wants noexcept here, and has neither isBuilt nor isAvailable to override below.
+  c10::Stream getStream(c10::Device device) const noexcept override {
     return c10::Stream(c10::Stream::DEFAULT, device);
   }
-  c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
+  c10::Stream exchangeStream(c10::Stream stream) const noexcept override { return stream; }
   void synchronizeDevice(c10::DeviceIndex) const override {}
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, NpuGuard)
 
 struct NpuHooks final : at::PrivateUse1HooksInterface {
-  bool isBuilt() const override { return true; }
-  bool isAvailable() const override { return device_count() > 0; }
+  bool isBuilt() const { return true; }
+  bool isAvailable() const { return device_count() > 0; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
   c10::DeviceIndex deviceCount() const override { return device_count(); }
   c10::DeviceIndex getCurrentDevice() const override { return current_device; }
