@@ -65,7 +65,7 @@ def seconds_of(form: str, until: float) -> float | None:
         ([made(each) for each in args], {key: made(each) for key, each in kwargs.items()})
         for _ in range(max(1, min(8, CACHE // max(1, needed))))
     ]
-    took = []
+    took: list[float] = []
     with torch.no_grad():
         do(*copies[0][0], **copies[0][1])
         while len(took) < MOST_TIMES and (len(took) < FEWEST or time.perf_counter() < until):

@@ -6,6 +6,7 @@ are begun), `kind` (cpu, cuda or npu), `cards`, `workers`, `cores`, `retries`, `
 under which a command ends with whoever started it), `told` (the file that takes a line of JSON for
 all that happens) and `folder` (for Ray's sockets and logs).
 
+It is run under a guard itself (helpers/programs/process.py), which ends what Ray leaves behind.
 A trial is one task with one whole card, or its share of the cores. Ray serves this machine alone:
 its ports are bound to a loopback address and want a token, there is no dashboard, and nothing is
 told to anyone.
@@ -126,7 +127,7 @@ def main() -> None:
     import ray
 
     head = begin(ray, plan)
-    options = {
+    options: dict[str, Any] = {
         "cpu": {"num_cpus": 1},
         "cuda": {"num_cpus": 0, "num_gpus": 1},
         "npu": {"num_cpus": 0, "resources": {"NPU": 1}},
@@ -148,8 +149,7 @@ def main() -> None:
         if again:
             waiting[task.remote(trial, plan, attempt + 1)] = (trial, attempt + 1)
     ray.shutdown()
-    head.terminate()
-    head.wait()
+    head.kill()  # asked to end, it takes its time; the guard ends what it has started
 
 
 if __name__ == "__main__":
