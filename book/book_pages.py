@@ -67,6 +67,14 @@ def page_of(file: str) -> str | None:
     }.get(posixpath.join(posixpath.dirname(file), stem))
 
 
+def _language_of(file: str) -> str | None:
+    """Return the language of the edition that a notebook belongs to; None: it is no notebook."""
+    if not file.endswith(".ipynb"):
+        return None
+    folder = posixpath.basename(posixpath.dirname(file))
+    return folder if folder in words.languages() else words.SOURCE
+
+
 def anchor(heading: str) -> str:
     """Return the anchor that MyST gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -113,6 +121,11 @@ class Tree:
         other = page_of(file)
         if other is None:
             return label  # it is in the repository, and no page
+        language = _language_of(file)
+        if language not in (None, self.language):
+            up = "../" * (page.count("/") + 1)
+            address = f"{up}{language}/{other.removesuffix('.ipynb')}.html"
+            return f'<a href="{address}" hreflang="{language}">{label}</a>'
         to = posixpath.relpath(other, above or ".")
         if other == "recipes.md" and file != "configs":
             to += f"#{anchor(file)}"
@@ -126,7 +139,8 @@ class Tree:
         folder = posixpath.dirname(source)
         for base in (folder, posixpath.dirname(folder)):
             file = posixpath.normpath(posixpath.join(base, target))
-            if not file.startswith("..") and (paths.ROOT / file).exists():
+            there = page_of(file) is not None or (paths.ROOT / file).exists()
+            if there and not file.startswith(".."):
                 return file
         raise TutorialError(
             f"{source} leads to {target}, which is not there: correct the link, and build the book "

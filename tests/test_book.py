@@ -47,19 +47,22 @@ def notebook(count: int | None = 1, text: str = "# Title") -> str:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of its own, whose notebooks have been run in both languages."""
     root = tmp_path / "project"
-    for name in ("README.md", "README_zh.md"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths.ROOT / name, root / name)
-    for name in ("helpers", "benchmarks/results", "configs"):
-        shutil.copytree(paths.ROOT / name, root / name, ignore=shutil.ignore_patterns("*.py*"))
+    copied = ("helpers", "benchmarks/results", "configs")
+    for name in copied:
+        shutil.copytree(paths.ROOT / name, root / name,
+                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
     for folder in ("notebooks", "notebooks/zh"):
         (root / folder).mkdir()
         for name in paths.NOTEBOOK_NAMES:
             (root / folder / f"{name}.ipynb").write_text(notebook())
-    # What READMEs may lead to besides.
-    for name in ("tests", "requirements.lock", "requirements-npu.lock", "LICENSE",
-                 "pyproject.toml"):  # fmt: skip
-        (root / name).symlink_to(paths.ROOT / name)
+    (root / "pyproject.toml").touch()
+    for name in ("README.md", "README_zh.md"):
+        text = (paths.ROOT / name).read_text("utf-8")
+        (root / name).write_text(text, "utf-8")
+        for link in re.findall(r"\]\(([^):#]+)\)", text):  # tests/test_readme.py sees to them
+            (root / link).parent.mkdir(parents=True, exist_ok=True)
+            if not (root / link).exists():
+                (root / link).touch()
     for name, place in (("ROOT", "."), ("NOTEBOOKS", "notebooks"), ("CONFIGS", "configs")):
         monkeypatch.setattr(paths, name, (root / place).resolve())
     monkeypatch.setenv(words.LANGUAGE, "en")
@@ -116,8 +119,27 @@ def test_every_fault_and_the_limits_are_told_in_both(
 def test_links_lead_to_the_books_own_pages(
     pages: ModuleType, project: Path, tmp_path: Path, folder: str, link: str, becomes: str
 ) -> None:
-    tree = pages.Tree(tmp_path / "en", "en")
+    language = "en" if folder == "notebooks" else "zh"
+    tree = pages.Tree(tmp_path / language, language)
     assert tree.linked(link, f"{folder}/01_env.ipynb", "notebooks/01_env") == becomes
+
+
+@pytest.mark.parametrize(
+    ("language", "file", "becomes"),
+    [
+        ("en", "notebooks/01_env.ipynb", "[x](notebooks/01_env.ipynb)"),
+        ("zh", "notebooks/zh/01_env.ipynb", "[x](notebooks/01_env.ipynb)"),
+        ("en", "notebooks/zh/01_env.ipynb",
+         '<a href="../zh/notebooks/01_env.html" hreflang="zh">x</a>'),
+        ("zh", "notebooks/01_env.ipynb",
+         '<a href="../en/notebooks/01_env.html" hreflang="en">x</a>'),
+    ],
+)  # fmt: skip
+def test_a_link_to_an_edition_leads_to_that_edition(
+    pages: ModuleType, project: Path, tmp_path: Path, language: str, file: str, becomes: str
+) -> None:
+    tree = pages.Tree(tmp_path / language, language)
+    assert tree.linked(f"[x]({file})", "README.md", "walkthrough.md") == becomes
 
 
 def refused(pages: ModuleType, tmp_path: Path) -> str:
