@@ -212,7 +212,7 @@ lock:  ## resolve pyproject.toml into the locks
 	$(BIN)/python -m helpers.machine.generations lines | while read -r lock pins; do \
 	  cp requirements.lock $$lock && $(BIN)/uv pip compile pyproject.toml --group test --group npu \
 	    --python-version 3.11 --python-platform aarch64-manylinux_2_28 \
-	    --overrides <(printf '%s\n' $$pins) \
+	    --overrides <(printf '%s\n' $$pins) --no-annotate \
 	    --generate-hashes --no-header --no-emit-index-url -q -o $$lock || exit 1; done
 	for group in $(APART); do \
 	  $(BIN)/uv pip compile --group $$group --universal --python-version 3.11 -c requirements.lock \

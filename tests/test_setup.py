@@ -67,10 +67,11 @@ def test_a_generations_lock_is_the_main_one_but_for_its_torch(generation: Genera
     assert main.keys() <= ours.keys()
 
 
-def test_the_locks_name_no_host_and_hash_every_file() -> None:
+def test_the_locks_name_no_host_nor_folder_and_hash_every_file() -> None:
     for file in LOCKS:
         text = file.read_text()
         assert "://" not in text
+        assert not re.search(r"[\s(]/(tmp|dev|root|work)/", text)
         assert len(re.findall(r"^[a-z0-9._-]+==", text, re.MULTILINE)) == len(
             re.findall(r"^[a-z0-9._-]+==[^\n]*\\\n    --hash", text, re.MULTILINE)
         )
