@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,15 @@ def test_a_resumed_training_gives_the_losses_of_one_left_alone(
     assert resumed.losses == lora.losses
 
 
+# An older one takes other operators for the same work (`make generations`).
+NEWEST = "2.10"
+
+
 @needs_compiler
+@pytest.mark.skipif(
+    not metadata.version("torch").startswith(NEWEST + "."),
+    reason=f"the recorded operators are those of torch {NEWEST}",
+)
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_the_device_operators_are_the_recorded_ones(
     method: str, request: pytest.FixtureRequest
