@@ -157,7 +157,7 @@ def _config(name: str, wanted: Asked) -> dict[str, Any]:
 
 def matrices(wanted: Asked) -> dict[str, tuple[int, int]]:
     """Return the different linear layers of the models, rows and columns by name."""
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for name in wanted.models:
         config = _config(name, wanted)
         hidden, inner = config["hidden_size"], config["intermediate_size"]

@@ -55,7 +55,7 @@ def _on_npu(work: Callable[[], None]) -> list[dict[str, Any]]:
         )
         with profile:
             work()
-            torch.npu.synchronize()
+            torch.get_device_module("npu").synchronize()
         rows: list[dict[str, Any]] = []
         for file in Path(folder).rglob(KERNELS):
             with file.open(encoding="utf-8", newline="") as lines:
