@@ -68,11 +68,15 @@ def page_of(file: str) -> str | None:
 
 
 def _language_of(file: str) -> str | None:
-    """Return the language of the edition that a notebook belongs to; None: it is no notebook."""
-    if not file.endswith(".ipynb"):
+    """Return the language of a notebook, or of a page that names its own; None: of any reader."""
+    folder, name = posixpath.split(file)
+    named = re.search(r"_([a-z]{2})\.md$", name)
+    if named and named[1] in words.languages():
+        return named[1]
+    if not name.endswith(".ipynb"):
         return None
-    folder = posixpath.basename(posixpath.dirname(file))
-    return folder if folder in words.languages() else words.SOURCE
+    edition_folder = posixpath.basename(folder)
+    return edition_folder if edition_folder in words.languages() else words.SOURCE
 
 
 def anchor(heading: str) -> str:
@@ -124,7 +128,7 @@ class Tree:
         language = _language_of(file)
         if language not in (None, self.language):
             up = "../" * (page.count("/") + 1)
-            address = f"{up}{language}/{other.removesuffix('.ipynb')}.html"
+            address = f"{up}{language}/{other.rpartition('.')[0]}.html"
             return f'<a href="{address}" hreflang="{language}">{label}</a>'
         to = posixpath.relpath(other, above or ".")
         if other == "recipes.md" and file != "configs":

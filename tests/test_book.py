@@ -131,6 +131,8 @@ def test_links_lead_to_the_books_own_pages(
         ("zh", "notebooks/zh/01_env.ipynb", "[x](notebooks/01_env.ipynb)"),
         ("en", "notebooks/zh/01_env.ipynb",
          '<a href="../zh/notebooks/01_env.html" hreflang="zh">x</a>'),
+        ("en", "helpers/README_zh.md", '<a href="../zh/map.html" hreflang="zh">x</a>'),
+        ("zh", "helpers/README_zh.md", "[x](map.md)"),
         ("zh", "notebooks/01_env.ipynb",
          '<a href="../en/notebooks/01_env.html" hreflang="en">x</a>'),
     ],
