@@ -186,6 +186,7 @@ bench: $(READY) plans  ## time the recipes, TRL, the pipeline and the 4-bit kern
 	$(BIN)/python benchmarks/bench_trl.py full
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_verdict.py
+	$(BIN)/python benchmarks/bench_time.py public here
 	@$(BIN)/python benchmarks/table.py
 
 plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)
