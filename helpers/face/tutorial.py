@@ -11,19 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from helpers.face.boundary import bounded
-from helpers.face.card_view import CardView
 from helpers.face.method import MethodFace, SubjectFace
+from helpers.face.operations import Operations
 from helpers.face.outcomes import ComparisonView, Judged, MergesView, ReportView, SavingView
 from helpers.face.views import Findings, MachineView, ModelView, PlansView, Problems
 from helpers.ground import catalogues
 from helpers.ground.errors import TutorialError
-from helpers.ground.shown import Code, Dialogue, Several, Shown, Table, View
+from helpers.ground.shown import Code, Dialogue, Several, Shown
 from helpers.ground.words import tr
 from helpers.inputs.settings import AUTO, Settings, resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from helpers.results.checks import Conclusion
 
 
@@ -49,7 +47,7 @@ def _joined(names: object) -> object:
 
 
 @bounded
-class Tutorial(View):
+class Tutorial(Operations):
     """One run: a model, its data, and the methods that are compared on them.
 
     Args:
@@ -363,71 +361,3 @@ class Tutorial(View):
         from helpers.results import checks
 
         return checks.conclude(check for result in results for check in result.checks())
-
-    # ---- a card ---------------------------------------------------------------------------------
-
-    def try_card(self, folder: Path | None = None, what: Path | None = None) -> CardView:
-        """Find out in ten minutes what the card that is here does with kernels and recipes.
-
-        Args:
-            folder: takes a JSON and a page; None: benchmarks/results/cards.
-            what: what to do; None: configs/card.yaml.
-
-        Raises:
-            TutorialError: the profile's device is no card, there is none, or nothing runs on it.
-        """
-        from helpers.calls import card
-        from helpers.ground import paths
-
-        return CardView(
-            card.visit(self.settings, what or paths.CONFIGS / "card.yaml", self.say),
-            folder or paths.CARDS,
-        )
-
-    # ---- the notebooks --------------------------------------------------------------------------
-
-    def run_notebooks(self, parameters: Mapping[str, Any]) -> None:
-        """Execute the six notebooks headless, into the run folder: those in the reader's language.
-
-        Args:
-            parameters: what goes into each notebook's `parameters` cell.
-
-        Raises:
-            TutorialError: a notebook failed, or another run is at work in the folder; or, before
-                anything starts, an override or a folder that would end it.
-        """
-        from helpers.calls import notebooks
-        from helpers.doctor import beforehand
-
-        beforehand.check(self.settings)
-        notebooks.run_notebooks(self.settings, dict(parameters), self.say)
-
-    @property
-    def runs(self) -> Table:
-        """All runs on this machine: what is at work in each, and what is finished."""
-        from helpers.calls import running
-
-        return running.overview()
-
-    def stop(self) -> list[str]:
-        """Stop the trainings that notebooks of this run have started, with a checkpoint.
-
-        Returns:
-            The names of the methods whose training has ended.
-
-        Raises:
-            TutorialError: none is running.
-        """
-        from helpers.calls import running
-
-        return running.stop(self.settings.run, self.say)
-
-    def publish(self) -> list[Path]:
-        """Take over the executed notebooks of the run into notebooks/, in all languages.
-
-        An edition that was not executed since the run's last step is executed first, which re-uses
-        all that is done.
-        """
-        from helpers.calls import publishing
-
-        return publishing.publish(self.settings, self.say)

@@ -61,8 +61,8 @@ def differences(found: Comparison, records: Mapping[str, Record]) -> Table:
         if theirs != ours:
             rows[what, theirs, ours] = [everything]
     for method in found.methods:
-        theirs = recipes.without_places(recipes.article(method.name))
-        for key, one, two in recipes.differences(theirs, method.recipe):
+        article_recipe = recipes.without_places(recipes.article(method.name))
+        for key, one, two in recipes.differences(article_recipe, method.recipe):
             what = tr("training: {key}", key=key)
             rows.setdefault((what, _value(one), _value(two)), []).append(method.label)
     for name, subject in subjects.items():
@@ -73,8 +73,8 @@ def differences(found: Comparison, records: Mapping[str, Record]) -> Table:
     for name, training in found.training.items():
         for variable, value in (training.origin.environment or {}).items():
             what = tr("variable {name}", name=variable)
-            key = (what, tables.recipe_value(None), _value(value))
-            rows.setdefault(key, []).append(subjects[name].label)
+            row = (what, tables.recipe_value(None), _value(value))
+            rows.setdefault(row, []).append(subjects[name].label)
     header = [tr("setting"), tr("article"), tr("here"), tr("of what")]
     every = {
         tuple(method.label for method in found.methods): tr("every training"),

@@ -127,11 +127,12 @@ def main() -> None:
     import ray
 
     head = begin(ray, plan)
-    options: dict[str, Any] = {
+    of_kind: dict[str, dict[str, Any]] = {
         "cpu": {"num_cpus": 1},
         "cuda": {"num_cpus": 0, "num_gpus": 1},
         "npu": {"num_cpus": 0, "resources": {"NPU": 1}},
-    }[plan["kind"]]
+    }
+    options = of_kind[plan["kind"]]
     # What fails is tried again here, where it is told; a worker does one trial and goes.
     task = ray.remote(max_retries=0, max_calls=1, **options)(do)
     waiting: dict[Any, tuple[dict[str, Any], int]] = {}
