@@ -27,6 +27,7 @@ from helpers.doctor.probe import Probe
 from helpers.ground import paths
 from helpers.machine.memory import Reader
 from helpers.planning.plan import PARTS, Phase, Plan, Question
+from helpers.planning.work import Operators, Work
 from helpers.programs import process
 from helpers.worker import events
 
@@ -117,6 +118,13 @@ def _own_module(module: str, words: Sequence[str]) -> None:
         plans = [Plan(question=each, training=phase, evaluation=evaluation, largest_micro_batch=2,
                       seconds=0.1) for each in asked]  # fmt: skip
         _write(Path(words[1]), [plan.model_dump() for plan in plans])
+    elif module == "helpers.planning.traced_work":
+        some = [Operators(kind="vector", calls=1, flops=100, bytes=100, form="[]")]
+        work = Work(length=64, eval_length=64, micro_batch=some, update=some, evaluation=some,
+                    token=some)  # fmt: skip
+        _write(Path(words[1]), [work.model_dump() for _ in json.loads(Path(words[0]).read_text())])
+    elif module == "helpers.planning.calibration":
+        _write(Path(words[2]), {form: 1e-5 for form, _ in json.loads(Path(words[0]).read_text())})
     elif module == "helpers.worker.arguments":
         _write(Path(words[0]), None)
     elif module == "helpers.inputs.tiny_model":
@@ -242,30 +250,27 @@ def _no_network(command: Sequence[str], log: Path) -> Exception:
     return process.failure(command, log, 1)
 
 
-def _execute(
-    name: str, run: paths.RunFolder, parameters: dict[str, Any], *more: object, **other: object
-) -> None:
+def _execute(source: Path, executed: Path, parameters: dict[str, Any], kernels: object) -> None:
     """Run a notebook's cells here, and show what each ends with, as a kernel would."""
     import ast
 
-    notebook = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(source, as_version=4)
     names: dict[str, Any] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         tree = ast.parse(cell.source)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), names)
+        exec(compile(tree, source.stem, "exec"), names)
         if "parameters" in cell.metadata.get("tags", []):
             names |= parameters
         if isinstance(last, ast.Expr):
-            shown = eval(compile(ast.Expression(last.value), name, "eval"), names)
+            shown = eval(compile(ast.Expression(last.value), source.stem, "eval"), names)
             if hasattr(shown, "_repr_mimebundle_"):
                 shown._repr_mimebundle_()
                 with contextlib.redirect_stdout(io.StringIO()):
                     print(shown)
-    run.notebooks.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, run.notebooks / f"{name}.ipynb")
+    nbformat.write(notebook, executed)
 
 
 def install(programs: Programs) -> None:

@@ -22,7 +22,7 @@ import pytest
 from conftest import make_training
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers.calls import factory, prediction
+from helpers.calls import factory, prediction, publishing
 from helpers.calls import notebooks as runner
 from helpers.calls import training as trainings
 from helpers.ground import files, paths
@@ -265,10 +265,10 @@ def test_a_killed_kernel_is_one_sentence(
         runner.run_notebooks(smoke, {}, lambda line: None)
     assert "\n" not in caught.value.message
     with pytest.raises(TutorialError, match="was not executed to its end"):
-        runner.publish(smoke.run)
+        publishing.publish(smoke)
     (smoke.run.notebooks / "03_lora.ipynb").write_text('{"cells": [')
     with pytest.raises(TutorialError, match="was not written to its end"):
-        runner.publish(smoke.run)
+        publishing.publish(smoke)
 
 
 def write_notebook(file: Path, code: str) -> None:

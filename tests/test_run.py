@@ -28,7 +28,7 @@ SUBJECTS = subjects.of(methods.named(("lora", "qlora")))
 SECRETS = {"SWANLAB_API_KEY": "swan-key-0123456789", "MODELSCOPE_API_TOKEN": "ms-token-0123456789"}
 STEPS = ("source", "data", "plan", "base_answers", "lora", "lora_layer", "lora_answers", "qlora",
          "qlora_block", "qlora_answers",
-         "lora_merged", "lora_merged_answers", "qlora_merged", "qlora_merged_answers",
+         "lora_merged", "qlora_merged", "qlora_merged_answers",
          "qlora_merged_dequantised", "qlora_merged_dequantised_answers",
          "divergence")  # fmt: skip
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_answers
 from modelscope_server import serving as modelscope
-from test_setup import LOCK, pins
+from test_setup import MAIN_LOCK, pins
 
 from helpers.calls import evalscope, serving
 from helpers.ground.errors import TutorialError
@@ -31,7 +31,7 @@ ROWS = [{"question": f"How much is {i} + 1?", "answer": f"It is.\n#### {i + 1}"}
 
 
 def test_its_lock_agrees_with_the_main_one_and_needs_no_torch() -> None:
-    main, own = pins(LOCK), pins(evalscope.LOCK)
+    main, own = pins(MAIN_LOCK), pins(evalscope.LOCK)
     assert "evalscope" in own
     assert not {name for name in own if name == "torch" or name.startswith("nvidia")}
     both = main.keys() & own.keys()

@@ -26,7 +26,7 @@ def test_a_sound_training_passes_and_shows_no_figures() -> None:
     shown = checks.conclude(checks.of_training(make_training(), BEFORE, AFTER))
     assert shown.plain().count("OK: ") == shown.markdown().count("- OK: ") == 5
     assert not any(character.isdigit() for character in shown.plain())
-    assert len(shown.checks) == 6
+    assert len(shown.checks) == 5
 
 
 RISING = [LossPoint(step=i, loss=float(i)) for i in range(1, 9)]
