@@ -212,6 +212,9 @@ def test_qlora_needs_less_memory_and_always_the_same(
     assert qlora_in_little_memory.peak_bytes == qlora.peak_bytes
 
 
+UPDATES = ("aten::_fused_adamw_", "aten::addcdiv.out")
+
+
 @needs_compiler
 def test_a_resumed_training_gives_the_losses_of_one_left_alone(
     lora: Training, train: Train
@@ -219,8 +222,12 @@ def test_a_resumed_training_gives_the_losses_of_one_left_alone(
     checkpoint = lora.output / f"checkpoint-{STEPS // 2}"
     resumed = train("resumed", LORA | {"resume_from_checkpoint": str(checkpoint)})
     assert resumed.code == 0, resumed.log[-3000:]
-    # Its own steps only, behind those that the checkpoint brought.
-    assert resumed.operators["aten::_fused_adamw_"] == STEPS - STEPS // 2
+    # Its own steps only, behind those that the checkpoint brought. With which operator AdamW ends a
+    # step depends on torch: transformers takes the fused one from 2.8 on.
+    updates = [name for name in UPDATES if lora.operators.get(name)]
+    assert updates
+    for name in updates:
+        assert resumed.operators[name] * STEPS == lora.operators[name] * (STEPS - STEPS // 2)
     assert resumed.losses == lora.losses
 
 
