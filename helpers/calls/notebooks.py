@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nbformat
 import papermill
@@ -49,12 +50,19 @@ def _stream_cell_output() -> None:
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 
-def _local_kernels(folder: Path) -> type[AsyncKernelManager]:
-    """Return a kernel manager that talks through files in `folder`: nothing listens on a port."""
+def _local_kernels(folder: Path, log: BinaryIO) -> type[AsyncKernelManager]:
+    """Return a kernel manager that talks through files in `folder`: nothing listens on a port.
+
+    What a kernel writes to its standard error goes into `log`: being interrupted, as at each shut
+    down, it now and then says so there.
+    """
 
     class LocalKernelManager(AsyncKernelManager):
         transport = Unicode("ipc")
         ip = Unicode(str(folder / "kernel"))
+
+        async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
+            return await super()._async_pre_start_kernel(**options, stderr=log)
 
     return LocalKernelManager
 
@@ -102,13 +110,16 @@ def run_notebooks(
     language = words.language()
     folder = paths.edition(run.notebooks, language)
     with (
+        contextlib.ExitStack() as held,
         locked(run.root / ".lock", busy, seconds=0),
         process.socket_folder() as sockets,
         words.spoken(language),
     ):
         with refusals_explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        kernels = _local_kernels(sockets)
+            run.logs.mkdir(exist_ok=True)
+            log = held.enter_context((run.logs / "kernels.log").open("wb"))
+        kernels = _local_kernels(sockets, log)
         for name in paths.NOTEBOOK_NAMES:
             start = time.monotonic()
             say(f"== {name}")

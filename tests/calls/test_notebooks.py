@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.utils import run_sync
 
 from helpers.calls import notebooks
 from helpers.ground import paths
@@ -41,3 +46,30 @@ def test_further_methods_and_another_order_are_taken(runs: Path, executed: Mock)
     names = [Path(call.args[0]).stem for call in executed.call_args_list]
     assert tuple(names) == paths.NOTEBOOK_NAMES
     assert said[0] == "== 01_env"
+
+
+def test_a_kernel_that_is_shut_down_says_nothing_of_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Interrupted while it handles a message, ipykernel would log an error among our lines."""
+    log = tmp_path / "kernels.log"
+    with log.open("wb") as stderr:
+        _interrupted(notebooks._local_kernels(tmp_path, stderr)(kernel_name="python3"))
+    assert "KeyboardInterrupt" in log.read_text()
+    assert capfd.readouterr().err == ""
+
+
+def _interrupted(manager: AsyncKernelManager) -> None:
+    run_sync(manager.start_kernel)()
+    client = manager.client()
+    client.start_channels()
+    try:
+        run_sync(client.wait_for_ready)()
+        until = time.monotonic() + 2  # hundreds of them: the most fall between two messages
+        while time.monotonic() < until and run_sync(manager.is_alive)():
+            client.kernel_info()
+            os.kill(manager.provisioner.pid, signal.SIGINT)
+            time.sleep(0.002)
+    finally:
+        client.stop_channels()
+        run_sync(manager.shutdown_kernel)(now=True)
