@@ -117,7 +117,7 @@ test: $(KERNEL) $(EVALSCOPE_READY) lint  ## lint, unit tests, and the six notebo
 	TUTORIAL_PROFILE=$(or $(PROFILE),smoke) TUTORIAL_RUN=$(or $(RUN),test) TUTORIAL_HEADLESS=1 TUTORIAL_LANGUAGE= \
 	  $(BIN)/python -m pytest --nbval notebooks $(if $(RUN)$(PROFILE),,$(BESIDE))
 
-check: $(KERNEL)  ## the long tests: real trainings, a simulated NPU, a browser
+check: $(KERNEL) $(STUDY_READY)  ## the long tests: real trainings, a simulated NPU, a browser
 	$(BIN)/python -m pytest -m long $(BESIDE)
 
 fuzz: $(KERNEL)  ## try 600 hostile situations (about 15 minutes); CASES=60 SEED=7
