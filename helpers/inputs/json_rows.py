@@ -15,8 +15,10 @@ from helpers.ground.words import tr
 _CHUNK = 1 << 20  # characters
 _LONGEST = 1 << 26  # characters of one row; a longer one is a bracket or a quote not closed
 _SPACE = re.compile(r"[ \t\r\n]*")
-# An object whose first key holds a list or an object: rows that are nested in something.
-_NESTED = re.compile(r'[ \t\r\n]*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*[\[{]')
+# The first key of an object that holds a list or an object: rows that are nested in something.
+_KEY = r'"((?:[^"\\]|\\.)*)"\s*:\s*'
+_PLAIN = r'(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*'
+_NESTED = re.compile(rf"[ \t\r\n]*\{{\s*(?:{_KEY}{_PLAIN})*{_KEY}[\[{{]")
 
 Row = dict[str, Any]
 
@@ -69,15 +71,20 @@ def of_lines(file: Path) -> Iterator[tuple[int, Row]]:
 def _nested(opened: IO[str], line: str) -> str:
     """Return the key under which the rows of a file that is one object stand, or ""."""
     key = _NESTED.match(line + opened.read(_CHUNK))
-    return key[1] if key else ""
+    return key[2] if key else ""
 
 
 def _list_in(row: Any) -> str:
-    """Return the key under which the only object of a file holds a list of objects, or ""."""
+    """Return the key under which the only object of a file holds rows or a column, or "".
+
+    Rows stand in a list, or each under a key of its own; a column stands there where every key
+    holds one.
+    """
     if {"messages", "conversations"} & row.keys():
         return ""
-    lists = (k for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict))
-    return next(lists, "")
+    nothing_else = bool(row) and all(isinstance(value, list | dict) for value in row.values())
+    rows = (k for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict))
+    return next(rows, next(iter(row)) if nothing_else else "")
 
 
 def _nesting(file: Path, key: str) -> str:
