@@ -15,6 +15,7 @@ TARGETS := helpers/words/zh/make.mk
 # fuzz:  ## 尝试 600 种恶劣情形（约 15 分钟）；CASES=60 SEED=7
 # plan:  ## 租机器之前，规划训练所需的内存、时间和费用（CARD=910B2 PRICE=2.88 CARD_GIB=64）
 # study:  ## 研究模型大小、方法和随机种子：MODELS="Qwen2-0.5B Qwen2-7B" METHODS="lora qlora" SEEDS=3，或 STUDY=article
+# nodes:  ## 打印多台机器一起训练时每台要运行的命令：NODES=2 CARDS=8 MASTER_ADDR=192.168.1.10
 # data:  ## 按 configs/lora.yaml 的要求把模型和数据取到本机
 # notebooks:  ## 取用一次运行所执行的两种语言的 notebook，以便提交
 # report:  ## 写出 runs/名称/report.html，便于分享的单页报告：RUN=名称 LANGUAGE=zh
