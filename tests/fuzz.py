@@ -509,8 +509,8 @@ def _wait(child: int, seconds: float) -> int | None:
     return None
 
 
-def prepare(folder: Path) -> Path:
-    """Make a sandbox with a finished run in it, once; return its folder."""
+def prepare(folder: Path, **env: str) -> Path:
+    """Make a sandbox with a finished run in it, with these variables; return its folder."""
     for name in (*(f"helpers.{each}" for each in LOADED), "matplotlib.figure", "scipy.stats",
                  "matplotlib.backends.backend_agg", "statsmodels.stats.api"):  # fmt: skip
         importlib.import_module(name)
@@ -520,7 +520,7 @@ def prepare(folder: Path) -> Path:
     shutil.copytree(paths.NOTEBOOKS, box / "notebooks", ignore=shutil.ignore_patterns(".*"))
     child = os.fork()
     if child == 0:
-        _child(Case(0, command=["run"]), box)
+        _child(Case(0, command=["run"], env=env), box)
     code = _wait(child, 3 * SECONDS)
     if code != 0:
         said = (box / "err").read_text() + (box / "out").read_text()[-3000:]

@@ -109,6 +109,18 @@ def test_cases_are_the_same_for_a_seed_and_kept_as_json() -> None:
     assert kinds >= {"command", "act", "env", "overrides", "damage", "end", "limits", "nobody"}
 
 
+def test_a_run_of_more_methods_than_the_notebooks_tell_of_is_whole(tmp_path: Path) -> None:
+    """All six notebooks, with stand-ins for the programs."""
+    methods = ("lora", "qlora", "dora")
+    box = fuzz.prepare(tmp_path, TUTORIAL_METHODS=" ".join(methods))
+    run = box / "runs" / fuzz.RUN
+    found = json.loads((run / "comparison.json").read_text("utf-8"))
+    assert [method["name"] for method in found["methods"]] == list(methods)
+    assert {f"{name}_merged" for name in methods} <= found["accuracy"].keys()
+    for name in methods:
+        assert (run / "steps" / f"{name}_answers.json").is_file()
+
+
 # ---- the judge -----------------------------------------------------------------------------
 
 

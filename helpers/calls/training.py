@@ -212,6 +212,15 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     return read(method, settings)
 
 
+def _facts_file(method: str, settings: Settings) -> Path:
+    return settings.run.adapter(method) / "training.json"
+
+
+def is_there(method: str, settings: Settings) -> bool:
+    """Return whether a method of the run has a finished training."""
+    return _facts_file(method, settings).is_file()
+
+
 def read(method: str, settings: Settings) -> Training:
     """Return the facts of a finished training.
 
@@ -219,7 +228,7 @@ def read(method: str, settings: Settings) -> Training:
         TutorialError: it has not been done, with the notebook that does it.
     """
     subject = settings.subject(method)
-    file = settings.run.adapter(method) / "training.json"
+    file = _facts_file(method, settings)
     if not file.is_file():
         raise TutorialError(
             tr(

@@ -62,7 +62,7 @@ class SavingView(View):
         from helpers.results import memory_figures
 
         if self.measured is None:
-            pairs = {name: (plan, self.trainings[name]) for name, plan in self.plans.items()}
+            pairs = {name: (self.plans[name], each) for name, each in self.trainings.items()}
             return memory_figures.planned_and_measured(pairs, self.settings, "both_settings")
         return memory_figures.both_settings(
             self.plans, self.trainings, self.article, self.measured, self.settings

@@ -218,20 +218,26 @@ class Tutorial(Operations):
     def measure_saving(self) -> SavingView:
         """Measure what the methods take with the article's settings, beside this run's.
 
-        A few real steps of each; nothing is done where the run has these settings.
+        A few real steps of each; nothing is done where the run has these settings. What METHODS
+        names beyond the methods that the notebooks tell of need not be trained yet.
 
         Raises:
             TutorialError: a training is missing (with the notebook that makes it), or a step
                 failed.
         """
         from helpers.calls import article_memory, training
+        from helpers.inputs import methods
         from helpers.planning import planner
 
-        settings = self.settings
+        settings, told = self.settings, methods.default()
         return SavingView(
             planner.for_run(settings, lambda line: None),
             planner.article_settings(settings, lambda line: None),
-            {each.name: training.read(each.name, settings) for each in settings.methods},
+            {
+                each.name: training.read(each.name, settings)
+                for each in settings.methods
+                if each.name in told or training.is_there(each.name, settings)
+            },
             article_memory.measure(settings, self.say),
             settings,
         )

@@ -42,10 +42,20 @@ def steps(
         article: the plans of the same methods with the article's settings.
         measured: what a few steps of these took.
     """
-    for name, plan in article.items():
-        yield Step(name, "article", plan.training, measured.training[name])
+    for name in _measured(article, measured):
+        yield Step(name, "article", article[name].training, measured.training[name])
     for name, plan in plans.items():
-        yield Step(name, "tuned", plan.training, trainings[name].peaks.training)
+        yield Step(name, "tuned", plan.training, _peak(trainings, name))
+
+
+def _measured(article: Mapping[str, Plan], measured: ArticleMemory) -> list[str]:
+    """Return the methods of which a few steps were taken: a run may compare more of them since."""
+    return [name for name in article if name in measured.training]
+
+
+def _peak(trainings: Mapping[str, Training], method: str) -> int | None:
+    """Return what a training step took, in bytes; None if it was not measured, or not trained."""
+    return trainings[method].peaks.training if method in trainings else None
 
 
 def note(trainings: Mapping[str, Training], measured: ArticleMemory) -> str:
@@ -102,23 +112,26 @@ def why(
 ) -> Shown:
     """Return what each further method saved in both settings, and why not the same share.
 
+    Nothing is said of one whose weights are no smaller: it saves nothing.
+
     Args:
         trainings: what the run's trainings took, by method.
         article: the plans with the article's settings.
         measured: what a few steps of these took.
         settings: the run's settings.
     """
-    first, *others = article
+    first, *others = _measured(article, measured)
     said = []
     for other in others:
-        step, other_step = (trainings[name].peaks.training for name in (first, other))
+        smaller = _weights(article[first].training) - _weights(article[other].training)
+        if smaller <= 0:
+            continue
+        step, other_step = (_peak(trainings, name) for name in (first, other))
         names = {
             "other": settings.subjects[other].label,
             "first": settings.subjects[first].label,
             "article": _less(measured.training[first], measured.training[other]),
-            "weights": peaks.binary(
-                _weights(article[first].training) - _weights(article[other].training)
-            ),
+            "weights": peaks.binary(smaller),
             "whole": peaks.binary(measured.training[first]),
         }
         if step is None or other_step is None:

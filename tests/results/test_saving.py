@@ -44,6 +44,25 @@ def test_each_setting_has_a_row_a_method_planned_and_measured(runs: object) -> N
     assert "a part of 20.000 GiB instead of 4.000 GiB" in said
 
 
+def test_a_method_that_is_trained_later_has_its_place(runs: object) -> None:
+    """Notebook 4 shows this before it trains what METHODS names besides."""
+    chosen = made.chosen("lora qlora dora")
+    trainings = {name: make_training(peaks={"training": 20 * GIB}) for name in ARTICLE}
+    article, tuned = ARTICLE | {"dora": ARTICLE["lora"]}, TUNED | {"dora": TUNED["lora"]}
+    measured = MEASURED.model_copy(update={"training": MEASURED.training | {"dora": 5 * GIB}})
+    rows = saving.table(tuned, trainings, article, measured, chosen).rows
+    assert [(row[0], row[-1]) for row in rows if row[0] == "DoRA"] == [
+        ("DoRA", "5.000 GiB"),
+        ("DoRA", "-"),
+    ]
+    # It saves nothing, and nothing is said of it.
+    said = saving.why(trainings, article, measured, chosen).plain()
+    assert said == saving.why(trainings, ARTICLE, MEASURED, chosen).plain()
+    # ... and one that the run compares only since has none yet.
+    rows = saving.table(tuned, trainings, article, MEASURED, chosen).rows
+    assert [row[-1] for row in rows if row[0] == "DoRA"] == ["-"]
+
+
 def test_what_the_training_did_not_measure_is_not_claimed(runs: object) -> None:
     chosen: Settings = made.chosen("lora qlora")
     trainings = {name: make_training(peaks={}) for name in ARTICLE}
