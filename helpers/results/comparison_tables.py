@@ -218,7 +218,17 @@ def evidence(found: Comparison) -> Table:
                 )  # fmt: skip
     header = [tr("what"), tr("first"), tr("other"), tr("difference"),
               tr("95 % interval, p"), tr("from")]  # fmt: skip
-    return Table(header, rows, note=found.origin.note())
+    return Table(header, rows, note=sentences([_which_mean(verdict), found.origin.note()]))
+
+
+def _which_mean(verdict: Verdict) -> str:
+    """Return why the losses that are weighed are other numbers than those of the trainings."""
+    if not any(judgement.loss for judgement in verdict.judgements.values()):
+        return ""
+    return tr(
+        "The held-out losses here are means over all tokens; those that a training reports are "
+        "transformers' means over batches, in which the tokens of short solutions weigh more."
+    )
 
 
 def _weighed(verdict: Verdict, one: MethodFacts, two: MethodFacts) -> list[list[str]]:

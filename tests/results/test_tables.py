@@ -13,7 +13,7 @@ from helpers.ground import escaping
 from helpers.inputs import methods
 from helpers.inputs.settings import Settings
 from helpers.machine.memory import MemoryTrace
-from helpers.records.schema import Score, SeedResult
+from helpers.records.schema import ProblemLoss, Score, SeedResult
 from helpers.results import comparison, comparison_tables, pairs, tables
 from helpers.results.schema import Comparison
 
@@ -344,6 +344,22 @@ def test_the_figures_that_the_verdict_weighs_say_where_they_are_from(runs: objec
     assert short[-1] == long[-1] == "planned"
     assert short[0].startswith("LoRA ")
     assert short[0].endswith(" GiB")
+
+
+def test_which_mean_a_loss_is_is_said_where_losses_are_weighed(runs: object) -> None:
+    """The loss of a training and the one that is judged are two figures of the same problems."""
+    chosen = made.chosen()
+    losses = [ProblemLoss(nats=nats, tokens=9) for nats in (3.0, 5.0, 4.0, 2.0)]
+    made.write(
+        chosen,
+        lora={"training": make_training(problem_losses=losses)},
+        qlora={"training": make_training(problem_losses=losses[::-1])},
+    )
+    compared = comparison.compare(chosen)
+    assert "are means over all tokens" in comparison_tables.evidence(compared).note
+    for judgement in compared.verdict.judgements.values():
+        judgement.loss = None
+    assert "tokens" not in comparison_tables.evidence(compared).note
 
 
 def test_figures_of_several_seeds_say_so(runs: object) -> None:
