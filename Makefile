@@ -5,6 +5,7 @@
 #   OVERRIDES="learning_rate=5.0e-5 lora_rank=16"
 #   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
 #   METHODS="lora qlora dora"    (recipes in configs/)
+#   CARDS=2|all                  (cards on which one training runs)
 #   LANGUAGE=en|zh (what you are spoken to in; otherwise by the locale)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -60,6 +61,7 @@ export TUTORIAL_OVERRIDES := $(OVERRIDES)
 export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export TUTORIAL_METHODS := $(METHODS)
+export TUTORIAL_CARDS := $(CARDS)
 export CARD_GIB CARD PRICE
 # Locales go by the same name in the environment (GNU's list): only what is typed here is meant.
 export TUTORIAL_LANGUAGE := $(if $(findstring command line,$(origin LANGUAGE)),$(LANGUAGE),$(TUTORIAL_LANGUAGE))
@@ -74,7 +76,7 @@ LOCALE := $(or $(TUTORIAL_LANGUAGE),$(LANGUAGE),$(LC_ALL),$(LC_MESSAGES),$(LANG)
 SPOKEN := $(firstword $(subst _, ,$(subst ., ,$(subst :, ,$(LOCALE)))))
 -include helpers/words/$(or $(SPOKEN),en)/make.mk
 
-.PHONY: evalscope help setup run runs stop test check fuzz data notebooks report book lab doctor plan plans study bench card lint words lock clean font generations outdated
+.PHONY: evalscope help setup run runs stop nodes test check fuzz data notebooks report book lab doctor plan plans study bench card lint words lock clean font generations outdated
 
 help:  ## list the targets
 	@grep -E '^(# )?[a-z]+:.*##' $(TARGETS) | sed -E 's/^# //; s/:.*## /\t/' | expand -t 12
@@ -132,6 +134,9 @@ study: $(READY) $(STUDY_READY)  ## study sizes, methods and seeds: MODELS="Qwen2
 	  $(if $(MODELS),--models "$(MODELS)") $(if $(METHODS),--methods "$(METHODS)") \
 	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(STUDY),--study "$(STUDY)") \
 	  $(if $(WORKERS),--workers "$(WORKERS)")
+
+nodes: $(READY)  ## print what each of several machines runs to train together: NODES=2 CARDS=8 MASTER_ADDR=192.168.1.10
+	@$(BIN)/python -m helpers nodes
 
 data: $(READY)  ## fetch the model and the data, as configs/lora.yaml expects them
 	@$(BIN)/python -m helpers data

@@ -177,6 +177,22 @@ def card(
         _say(paths.shown(file))
 
 
+@app.command(help=tr("Print what each of several machines runs to train together."))
+def nodes(
+    profile: Profile = AUTO,
+    model: Model = AUTO,
+    run: Run = AUTO,
+    count: Annotated[str, typer.Option("--nodes", envvar="NODES", help=tr("machines"))] = "",
+    address: Annotated[
+        str, typer.Option(envvar="MASTER_ADDR", help=tr("address of the first machine"))
+    ] = "",
+    port: Annotated[
+        str, typer.Option(envvar="MASTER_PORT", help=tr("port of the first machine"))
+    ] = "",
+) -> None:
+    Tutorial(profile, model, run, say=_say).node_commands(count, address, port).print(console)
+
+
 def _stopped() -> int:
     stopped = tr("Stopped. Finished steps are kept; the same command goes on.")
     print(f"\n{stopped}", file=sys.stderr)

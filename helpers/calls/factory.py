@@ -17,7 +17,7 @@ from helpers.ground.words import tr
 from helpers.inputs.recipes import Recipe, write
 from helpers.inputs.settings import Settings
 from helpers.machine.memory import MemoryTrace, Sampler, reader
-from helpers.programs import process
+from helpers.programs import process, torchrun
 from helpers.programs.making import Making
 from helpers.records import schema
 from helpers.worker import events
@@ -60,7 +60,7 @@ _OUTPUTS = ("export_dir", "result", "output_dir")
 
 
 def _written(
-    command: str, name: str, recipe: Recipe, settings: Settings, making: Making | None
+    typed: str, name: str, recipe: Recipe, settings: Settings, making: Making | None
 ) -> tuple[Recipe, Path]:
     """Write the recipe of a call; return it as the call takes it, and the file that holds that.
 
@@ -69,11 +69,11 @@ def _written(
     """
     final = settings.run.recipes / f"{name}.yaml"
     if making is None:
-        return recipe, write(recipe, words(command), final)
-    write(recipe, words(command), making.place(final), named=final)
+        return recipe, write(recipe, typed, final)
+    write(recipe, typed, making.place(final), named=final)
     key = next(key for key in _OUTPUTS if key in recipe)
     taken = recipe | {key: paths.in_recipe(making.place(paths.ROOT / str(recipe[key])))}
-    return taken, write(taken, words(command), making.folder / f"{name}.yaml")
+    return taken, write(taken, typed, making.folder / f"{name}.yaml")
 
 
 def call(
@@ -85,6 +85,7 @@ def call(
     making: Making | None = None,
     arguments: Sequence[str] = (),
     on_tick: Callable[[MemoryTrace], None] | None = None,
+    cards: int = 1,
 ) -> Call:
     """Run `llamafactory-cli COMMAND` with a recipe and show how it goes on.
 
@@ -98,6 +99,7 @@ def call(
             they are made. None leaves them where the recipe says.
         arguments: key=value words that this call alone takes besides its recipe.
         on_tick: called with the memory samples, twice a second.
+        cards: a training runs on so many, with a process for each.
 
     Raises:
         TutorialError: the call failed; the sentence gives cause and remedy.
@@ -106,11 +108,14 @@ def call(
     run = settings.run
     own = command.startswith("helpers.")
     program = [sys.executable, "-m", command] if own else [CLI, command]
-    used, file = _written(command, name, recipe, settings, making)
+    typed = words(command) if cards == 1 else f"{torchrun.typed(cards)} {words(command)}"
+    used, file = _written(typed, name, recipe, settings, making)
     log = run.logs / f"{name}.log"
     folder = paths.ROOT / str(used.get("output_dir", run.root))
     device = settings.profile.device
-    env = process.environment(device, run.cache, settings.environment)
+    env = process.environment(device, run.cache, settings.environment, cards)
+    if cards > 1:
+        env |= torchrun.variables(cards, env)
     told = None
     # A module of ours may take the recipe of an answering, and must leave what that told alone.
     if not own and (recipe.get("do_train") or recipe.get("do_predict")):
@@ -118,7 +123,7 @@ def call(
         env[events.VARIABLE] = str(told)
     sampler = Sampler(reader(device))
     batch = int(recipe.get("per_device_train_batch_size", 0))
-    samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1))
+    samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1)) * cards
     origin = schema.origin(run.name).note()
     display = Display(told, samples_a_step, sampler.trace, origin)
 

@@ -62,15 +62,16 @@ def problem_losses(told: Sequence[events.Event]) -> list[ProblemLoss]:
     return []
 
 
-def samples_seen(optimizer_steps: int, examples: int, used: Recipe) -> int:
+def samples_seen(optimizer_steps: int, examples: int, used: Recipe, cards: int = 1) -> int:
     """Return how many examples a training saw, each as often as it was seen.
 
     Args:
         optimizer_steps: how many it took, whatever ended it: epochs, or `max_steps`.
         examples: of the training set, those that it was given.
         used: its recipe.
+        cards: on which it ran.
     """
-    batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1)
+    batch = used["per_device_train_batch_size"] * used.get("gradient_accumulation_steps", 1) * cards
     # The last step of an epoch takes what is left of it.
     epochs, more = divmod(optimizer_steps, -(-examples // batch))
     return epochs * examples + min(more * batch, examples)
@@ -100,7 +101,7 @@ def _facts(
     if not followed or followed[-1].step < optimizer_steps:
         followed.append(LossPoint(step=optimizer_steps, loss=results["eval_loss"]))
     examples = min(data.facts_of(settings.run).train, used.get("max_samples", 10**12))
-    samples = samples_seen(optimizer_steps, examples, used)
+    samples = samples_seen(optimizer_steps, examples, used, settings.cards)
     adapter = folder / "adapter_model.safetensors"
     return Training(
         loss=[LossPoint(step=row["step"], loss=row["loss"]) for row in rows if "loss" in row],
@@ -117,6 +118,7 @@ def _facts(
         peaks=peaks(told),
         frozen_weights=frozen,
         problem_losses=problem_losses(told),
+        cards=settings.cards,
         adapter_bytes=adapter.stat().st_size,
         adapter_sha256=sha256_file(adapter),
         origin=schema.origin(settings.run.name, settings.environment),
@@ -130,6 +132,7 @@ def _call(
         return factory.call(
             "train", method, used, settings,
             making=making, arguments=attempt.arguments, on_tick=attempt.keep,
+            cards=settings.cards,
         )  # fmt: skip
     except TutorialError as error:
         if attempt.checkpoint:
@@ -170,6 +173,8 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
         "device": settings.profile.device,
         "versions": versions(),
     }
+    if settings.cards > 1:  # a recipe does not say it
+        inputs["cards"] = settings.cards
 
     def action(making: Making) -> None:
         folder = making.place(final)

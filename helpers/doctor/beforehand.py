@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers.ground import paths
+from helpers.ground.errors import TutorialError
 from helpers.ground.files import refusals_explained
-from helpers.inputs import arguments
+from helpers.ground.words import tr, trn
+from helpers.inputs import arguments, sharing
 from helpers.inputs.settings import Settings
+from helpers.machine import hardware
 
 
 def _written_into(settings: Settings) -> Iterator[Path]:
@@ -38,11 +41,49 @@ def check_places(settings: Settings) -> None:
             os.close(os.open(lock, os.O_RDWR | os.O_NONBLOCK))
 
 
-def check(settings: Settings) -> None:
-    """Check places and overrides of a run.
+def check_cards(settings: Settings) -> None:
+    """Check that a training can have the cards that it is to run on.
 
     Raises:
-        TutorialError: see `check_places` and `helpers.inputs.arguments.check`.
+        TutorialError: there are fewer, they are of two kinds, or they cannot share the batch.
     """
+    if settings.cards == 1:
+        return
+    for method in settings.methods:
+        sharing.shared(method.recipe | settings.changes, settings.cards, settings.profile.device)
+    found = hardware.visible_cards(settings.profile.device)
+    if len(found) < settings.cards:
+        raise TutorialError(
+            trn(
+                "CARDS={asked} asks for more than there is: {n} can be used here (on a CPU, so "
+                "many cores); ask for fewer, or show more in ASCEND_RT_VISIBLE_DEVICES or "
+                "CUDA_VISIBLE_DEVICES.",
+                "CARDS={asked} asks for more than there are: {n} can be used here (on a CPU, so "
+                "many cores); ask for fewer, or show more in ASCEND_RT_VISIBLE_DEVICES or "
+                "CUDA_VISIBLE_DEVICES.",
+                len(found),
+                asked=settings.cards,
+            )
+        )
+    kinds = sorted({name for name in found[: settings.cards] if name})
+    if len(kinds) > 1:
+        raise TutorialError(
+            tr(
+                "CARDS={asked} would take cards of two kinds ({kinds}), and the faster would wait "
+                "for the slower: show cards of one kind in ASCEND_RT_VISIBLE_DEVICES or "
+                "CUDA_VISIBLE_DEVICES.",
+                asked=settings.cards,
+                kinds=", ".join(kinds),
+            )
+        )
+
+
+def check(settings: Settings) -> None:
+    """Check cards, places and overrides of a run.
+
+    Raises:
+        TutorialError: see `check_cards`, `check_places` and `helpers.inputs.arguments.check`.
+    """
+    check_cards(settings)
     arguments.check(settings)
     check_places(settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.face.boundary import bounded
 from helpers.face.card_view import CardView
-from helpers.ground.shown import Table, View
+from helpers.ground.shown import Code, Sentence, Several, Table, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,25 @@ class Operations(View):
             card.visit(self.settings, what or paths.CONFIGS / "card.yaml", self.say),
             folder or paths.CARDS,
         )
+
+    # ---- several machines -----------------------------------------------------------------------
+
+    def node_commands(self, nodes: str, address: str, port: str = "") -> Several:
+        """Write the recipes of trainings on several machines; return each machine's commands.
+
+        Args:
+            nodes: how many machines.
+            address: under which they reach the first one.
+            port: of the first one; "": torchrun's own.
+
+        Raises:
+            TutorialError: one of these cannot be, the model is missing, or the cards of all
+                machines cannot share the batch.
+        """
+        from helpers.calls import nodes as machines
+
+        typed = machines.commands(self.settings, nodes, address, port)
+        return Several([Code(typed, "bash"), Sentence(machines.needed(self.settings))])
 
     # ---- the notebooks --------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ class Tutorial(Operations):
         train: how many rows to train on, or "auto": the profile's.
         evaluate: how many rows to hold out, or "auto": the profile's.
         columns: what the data call their columns, as in "instruction=question output=solution".
+        cards: on how many one training runs; all: those that are visible; "auto": one.
         language: en or zh, for all that this process shows from here on; "auto": the one that is
             set, else that of the edition in whose folder this works, else the locale's.
         say: takes the lines that tell what happens.
@@ -85,6 +86,7 @@ class Tutorial(Operations):
         train: str | int = AUTO,
         evaluate: str | int = AUTO,
         columns: str | Mapping[str, str] = AUTO,
+        cards: str | int = AUTO,
         *,
         language: str = AUTO,
         say: Callable[[str], None] = print,
@@ -99,8 +101,9 @@ class Tutorial(Operations):
                    value=overrides)
             )  # fmt: skip
         self.settings: Settings = resolve(
-            profile, model, run, data, overrides, tuned, seeds, methods, train, evaluate, columns
-        )
+            profile, model, run, data, overrides, tuned, seeds, methods, train, evaluate, columns,
+            cards,
+        )  # fmt: skip
         self.say = say
 
     def shown(self) -> Shown:
@@ -329,12 +332,15 @@ class Tutorial(Operations):
     def report(self) -> ReportView:
         """Write the run's report, one page to hand around, and return where it lies.
 
+        It tells of the study of the same name, too, where there is one.
+
         Raises:
-            TutorialError: the run has no comparison yet.
+            TutorialError: there is neither a comparison nor a study yet.
         """
+        from helpers.face import study_view
         from helpers.results import run_report
 
-        return ReportView(run_report.write(self.settings.run))
+        return ReportView(run_report.write(self.settings.run, study_view.reported))
 
     def judge(
         self,

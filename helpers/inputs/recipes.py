@@ -12,7 +12,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml, write_yaml
 from helpers.ground.words import tr
-from helpers.inputs import data, keys, methods, models
+from helpers.inputs import data, keys, methods, models, sharing
 from helpers.inputs.methods import Method, Recipe
 from helpers.inputs.settings import Settings
 from helpers.programs import steps
@@ -81,7 +81,8 @@ def _changes(method: Method, settings: Settings) -> Recipe:
 
 def for_training(method: str, settings: Settings, planned: bool = False) -> Recipe:
     """Return the recipe of one training: the method's, then what the model, the run folder, the
-    profile, its tuning and the overrides say, each replacing what stood before.
+    profile, its tuning and the overrides say, each replacing what stood before; and of that, the
+    part of one card where there are several.
 
     Args:
         method: one of the run's methods. An override of a quantisation key holds for those that
@@ -90,11 +91,12 @@ def for_training(method: str, settings: Settings, planned: bool = False) -> Reci
         planned: the training is only planned, so the model need not be here.
 
     Raises:
-        TutorialError: the run has no such method, or the model is missing.
+        TutorialError: the run has no such method, the model is missing, or its cards cannot share
+            the batch.
     """
     run, chosen = settings.run, settings.method(method)
     followed = {"eval_dataset": data.CURVE} if settings.profile.data.curve else {}
-    return (
+    whole = (
         chosen.recipe
         | followed
         | _base_model(settings, planned)
@@ -107,6 +109,7 @@ def for_training(method: str, settings: Settings, planned: bool = False) -> Reci
         }
         | _changes(chosen, settings)
     )
+    return sharing.shared(whole, settings.cards, settings.profile.device)
 
 
 def stored(used: Recipe, run: paths.RunFolder, step: str) -> Recipe:

@@ -94,6 +94,7 @@ class Settings:
     tuned: bool
     seeds: int  # trainings of each method
     methods: tuple[Method, ...]  # what is compared; the first is what the others are compared with
+    cards: int = 1  # on which one training runs
 
     @property
     def subjects(self) -> dict[str, Subject]:
@@ -165,6 +166,8 @@ class Settings:
             tr("tuned for speed"): tuned,
             tr("overrides"): yaml.safe_dump(self.overrides, default_flow_style=True).strip(),
         }
+        if self.cards > 1:
+            rows[tr("cards of a training")] = str(self.cards)
         renamed = self.profile.data.columns
         if renamed:
             rows[tr("columns")] = " ".join(f"{ours}={theirs}" for ours, theirs in renamed.items())
@@ -261,6 +264,19 @@ def _seeds(wanted: str | int) -> int:
     return int(asked)
 
 
+def _cards(wanted: str | int, device: str) -> int:
+    asked = _chosen(str(wanted), "TUTORIAL_CARDS")
+    if asked == AUTO:
+        return 1
+    if asked == "all":
+        return max(1, len(hardware.visible_cards(device)))
+    if not asked.isdecimal() or not 1 <= int(asked[:5]) <= 1024:
+        raise TutorialError(
+            tr("CARDS={asked!r} is not understood: say a number, or all.", asked=asked[:60])
+        )
+    return int(asked)
+
+
 def _rows(wanted: str | int, variable: str) -> int | None:
     asked = _chosen(str(wanted), f"TUTORIAL_{variable}")
     return None if asked == AUTO else rows_asked(asked, variable)
@@ -290,6 +306,7 @@ def resolve(
     train: str | int = AUTO,
     evaluate: str | int = AUTO,
     columns: str | Mapping[str, str] = AUTO,
+    cards: str | int = AUTO,
 ) -> Settings:
     """Return the settings that a notebook's parameters and the environment ask for.
 
@@ -309,6 +326,8 @@ def resolve(
         evaluate: how many rows to hold out, or "auto": the profile's.
         columns: what the data call their columns, as "instruction=question output=solution" or as
             a mapping; "auto": as helpers/inputs/rows.py does.
+        cards: on how many one training runs, with the same batch for each of its steps; all: those
+            that are visible (on a CPU, a process for each core); "auto": one.
 
     Raises:
         TutorialError: an unknown profile, model, method, column or recipe key, or a name or number
@@ -343,4 +362,5 @@ def resolve(
         _tuned(chosen, tuned),
         _seeds(seeds),
         _methods(methods),
+        _cards(cards, chosen.device),
     )

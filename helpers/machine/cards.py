@@ -1,4 +1,4 @@
-"""Which card a run uses, the first that the environment shows; and whether there are Ascends."""
+"""Which cards a run uses, the first that the environment shows; and whether there are Ascends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from pathlib import Path
 def first_visible(variable: str, env: Mapping[str, str] = os.environ) -> str:
     """Return the first card that a variable such as CUDA_VISIBLE_DEVICES shows, "0" without one."""
     return (env.get(variable) or "0").split(",")[0].strip()
+
+
+def visible(variable: str, count: int, env: Mapping[str, str] = os.environ) -> str:
+    """Return the first `count` cards that a variable such as CUDA_VISIBLE_DEVICES shows.
+
+    Without one they are 0, 1, ...; where it shows fewer, these.
+    """
+    named = env.get(variable)
+    shown = named.split(",") if named else [str(card) for card in range(count)]
+    return ",".join(card.strip() for card in shown[:count])
 
 
 def npu_device_files() -> list[Path]:

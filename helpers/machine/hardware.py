@@ -165,6 +165,31 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def visible_cards(device: str) -> list[str]:
+    """Return the names of the cards that the environment shows, in order; of a CPU, its cores.
+
+    Args:
+        device: npu, cuda or cpu.
+
+    Returns:
+        A name each; "" of one that is not shown by its number.
+    """
+    found = describe()
+    if device == "cpu":
+        return [found.cpu] * found.cores
+    names = found.accelerators
+    if found.device != device or not names:
+        return []
+    variable = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}[device]
+    asked = cards.visible(variable, len(names)).split(",")
+    numbers = [int(card) if card.isdecimal() else None for card in asked]
+    return [
+        "" if number is None else names[number]
+        for number in numbers
+        if number is None or number < len(names)
+    ]
+
+
 def describe() -> Hardware:
     """Return a description of this machine."""
     device = detect_device()

@@ -57,6 +57,7 @@ class Estimate(BaseModel):
     length: int  # tokens of an average batch's longest example
     assumed: bool  # ... which is a guess
     measured: bool = False  # `make card` has timed such a step on such a card
+    cards: int = 1  # that train together; one of them answers
 
     @property
     def whole(self) -> Span:
@@ -209,11 +210,11 @@ def step_of(phases: duration.Phases, micro_batches: int) -> Span:
     return phases.micro_batch * micro_batches + phases.update
 
 
-def steps_of(recipe: Mapping[str, Any], problems: int) -> int:
-    """Return how many optimizer steps a training of so many problems takes."""
+def steps_of(recipe: Mapping[str, Any], problems: int, cards: int = 1) -> int:
+    """Return how many optimizer steps a training of so many problems takes, on so many cards."""
     if (most := recipe.get("max_steps") or 0) > 0:
         return int(most)
-    micro_batches = math.ceil(problems / recipe.get("per_device_train_batch_size", 8))
+    micro_batches = math.ceil(problems / (recipe.get("per_device_train_batch_size", 8) * cards))
     epoch = math.ceil(micro_batches / recipe.get("gradient_accumulation_steps", 1))
     return math.ceil(epoch * float(recipe.get("num_train_epochs", 3)))
 
@@ -243,10 +244,10 @@ def _one(counted: Counted, method: str, settings: Settings, timed: Mapping[str, 
     factor = _factor(counted, method)
     if factor:
         phases = phases.corrected(factor)
-    steps = steps_of(recipe, data.train)
+    steps = steps_of(recipe, data.train, asked.cards)
     evaluations = evaluations_of(recipe, steps)
     rows = recipe.get("per_device_eval_batch_size", 8)
-    batches = math.ceil((data.curve or data.eval) / rows)
+    batches = math.ceil((data.curve or data.eval) / (rows * asked.cards))
     step = step_of(phases, recipe.get("gradient_accumulation_steps", 1))
     predicting = _predicting(settings)
     answered = min(asked.answer_rows, data.eval)
@@ -264,6 +265,7 @@ def _one(counted: Counted, method: str, settings: Settings, timed: Mapping[str, 
         length=work.length,
         assumed=asked.length is not None,
         measured=factor is not None,
+        cards=asked.cards,
     )
 
 

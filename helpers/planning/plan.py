@@ -28,6 +28,7 @@ class Question(BaseModel):
     length: int | None = None
     eval_length: int | None = None
     padded: bool = True  # examples of a batch differ in length
+    cards: int = 1  # that train together (DDP), of which this is one
     budget_bytes: int | None = None  # given: the largest micro-batch within it is looked for
 
 

@@ -121,7 +121,9 @@ def question(method: str, settings: Settings, **more: Any) -> Question:
     at_hand = (settings.run.data / "dataset_info.json").is_file() and config is None
     if not at_hand:
         more = {"length": used["cutoff_len"], "eval_length": used["cutoff_len"]} | more
-    return Question(recipe=used, config=config, device=settings.profile.device, **more)
+    return Question(
+        recipe=used, config=config, device=settings.profile.device, cards=settings.cards, **more
+    )
 
 
 def ask(questions: list[Question], log: Path) -> list[Plan]:
@@ -190,7 +192,7 @@ def _of_run(settings: Settings, say: Callable[[str], None]) -> RunPlans:
     asked = [question(name, settings) for name in names]
     if settings.tuned:
         asked += [question(name, untuned(settings)) for name in names]
-    inputs = {
+    inputs: dict[str, Any] = {
         "recipes": [recipes.without_places(each.recipe) for each in asked],
         "device": settings.profile.device,
         "model": sha256_file(settings.model.path / "config.json"),
@@ -198,6 +200,8 @@ def _of_run(settings: Settings, say: Callable[[str], None]) -> RunPlans:
         "versions": versions(),
         "planner": _source(),
     }
+    if settings.cards > 1:
+        inputs["cards"] = settings.cards
 
     def action(making: Making) -> None:
         plans = ask(asked, run.logs / "plan.log")

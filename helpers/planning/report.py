@@ -133,10 +133,11 @@ def verdict(label: str, plan: Plan, room: Capacity) -> str:
             "context, workspace, fragmentation).",
             **figures,
         )
+    shared = list(filter(None, [sharing(plan)]))
     if plan.largest_micro_batch is None:
-        return says
+        return sentences([says, *shared])
     most = tr("The largest micro-batch that fits is {rows}.", rows=plan.largest_micro_batch)
-    return sentences([says, most])
+    return sentences([says, most, *shared])
 
 
 def _remedy(plan: Plan, largest: Part) -> str:
@@ -153,6 +154,25 @@ def _remedy(plan: Plan, largest: Part) -> str:
     if plan.question.recipe.get("quantization_bit"):
         return tr("choose a smaller model")
     return tr("choose a smaller model, or a method that holds the weights in 4 bits")
+
+
+def sharing(plan: Plan) -> str:
+    """Return what each of several cards holds, in a sentence; "" for one card.
+
+    Args:
+        plan: of one of them.
+    """
+    cards, recipe = plan.question.cards, plan.question.recipe
+    if cards == 1:
+        return ""
+    return tr(
+        "This is what each of {cards} cards holds: the whole model, its own micro-batch of {rows}, "
+        "and room for the gradients that they exchange; a step takes {batch} examples in all, as "
+        "on one card.",
+        cards=cards,
+        rows=plan.training.rows,
+        batch=plan.training.rows * recipe.get("gradient_accumulation_steps", 1) * cards,
+    )
 
 
 def refuse(label: str, plan: Plan, room: Capacity) -> None:

@@ -63,7 +63,7 @@ def table(estimates: Mapping[str, Estimate], where: Place, price: float | None) 
     if price is not None:
         header.append(tr("cost at {price} an hour", price=f"{price:g}"))
         for row, each in zip(rows, estimates.values(), strict=True):
-            row.append(_range(each.whole * price, HOUR))
+            row.append(_range(each.whole * price * each.cards, HOUR))
     return Table(header, rows)
 
 
@@ -92,4 +92,11 @@ def basis(estimates: Mapping[str, Estimate], where: Place | None) -> str:
             length=one.length,
         )
     left = tr("Once a training runs, the time left is told by its own steps.")
-    return sentences([says, left])
+    if one.cards == 1:
+        return sentences([says, left])
+    apart = tr(
+        "What {cards} cards take to exchange gradients is not in them either, and all of them cost "
+        "until one has answered.",
+        cards=one.cards,
+    )
+    return sentences([says, apart, left])

@@ -149,6 +149,9 @@ class Step:
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        # DDP keeps room of its own for what cards exchange, as large as all gradients.
+        shared = self.trainable if question.cards > 1 else []
+        self.buckets = [torch.empty_like(parameter) for parameter in shared]
 
     def ledger(self) -> Ledger:
         """Return a ledger that holds what lives from step to step."""
@@ -160,6 +163,7 @@ class Step:
         ledger.add(self.states, "weights")
         for state in self.optimizer.state.values():
             ledger.add([v for v in state.values() if isinstance(v, torch.Tensor)], "optimizer")
+        ledger.add(self.buckets, "gradients")
         return ledger
 
     def batch(self, rows: int, length: int) -> dict[str, torch.Tensor | None]:

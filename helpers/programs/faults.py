@@ -49,8 +49,17 @@ class Recognised:
     sentence: str
 
 
+def _of_first_failure(text: str) -> str:
+    """Return a log as one process has it: of several cards', without those that failed in turn."""
+    first = re.search(r"^Root Cause[\s\S]*?^ *rank +: (\d+)", text, re.MULTILINE)
+    if first:
+        text = re.sub(rf"^\[rank(?!{first[1]}\])\d+\]: .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^\[rank\d+\]: ", "", text, flags=re.MULTILINE)
+
+
 def recognise(text: str) -> Recognised | None:
     """Return the first known fault that `text` shows, or None."""
+    text = _of_first_failure(text)
     for fault in known():
         match = fault.pattern.search(text)
         if match:
@@ -73,6 +82,8 @@ def sentence(name: str, **groups: str) -> str:
     return tr(fault.sentence, **groups)
 
 
+# By these, whoever has started a process says that it failed, and nothing of why.
+_PASSED_ON = ("ChildFailedError", "CalledProcessError")
 _CPU_FALLBACK = re.compile(
     r"The operator '([^']+)' is not currently supported on the NPU backend and will fall back"
 )
@@ -109,7 +120,12 @@ def explain(text: str, name: str, code: int) -> str:
             program=name,
             signal=signal.Signals(-code).name,
         )
-    errors = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", text, re.MULTILINE)
+    text = _of_first_failure(text)
+    errors = [
+        found
+        for found in re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", text, re.MULTILINE)
+        if found[0] not in _PASSED_ON
+    ]
     if errors:
         kind, said = errors[-1]
         return tr(

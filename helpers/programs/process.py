@@ -73,19 +73,23 @@ def socket_folder() -> Iterator[Path]:
 
 
 def environment(
-    device: str, cache: Path | None = None, extra: Mapping[str, str] | None = None
+    device: str,
+    cache: Path | None = None,
+    extra: Mapping[str, str] | None = None,
+    count: int = 1,
 ) -> dict[str, str]:
     """Return the environment of a llamafactory-cli call on one device.
 
     Args:
-        device: npu, cuda or cpu. One card is shown: with more, LLaMA-Factory would start torchrun
-            and train on all of them, which is another experiment.
+        device: npu, cuda or cpu.
         cache: where Hugging Face's libraries may cache; None leaves their own choice.
         extra: more variables, which give way to those that the reader has set.
+        count: so many cards are shown. With more than one LLaMA-Factory starts torchrun and trains
+            on all of them, which is another experiment unless it was asked for.
     """
     env = dict(extra or {}) | dict(os.environ)
     for kind, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("npu", "ASCEND_RT_VISIBLE_DEVICES")):
-        env[variable] = cards.first_visible(variable, env) if device == kind else ""
+        env[variable] = cards.visible(variable, count, env) if device == kind else ""
     # CUDA counts the fastest card first, unless it is told to count as NVML and nvidia-smi do: the
     # card whose memory is read would be another than the one that trains.
     env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -122,13 +122,14 @@ class Training(BaseModel):
     resumed_at: list[int] = []  # steps from which it went on after an interruption; what was lost
     # in between is done once more and counted once, starting and loading count every time
     memory: MemoryTrace
-    peaks: Peaks
+    peaks: Peaks  # with several cards, of the one that took most
     frozen_weights: FrozenWeights
     adapter_bytes: int
     adapter_sha256: str
     origin: Origin
     # At the evaluation after training, in the order of the set that it evaluated.
     problem_losses: list[ProblemLoss] = []
+    cards: int = 1  # on which it ran, with a process for each
 
 
 class SeedResult(BaseModel):

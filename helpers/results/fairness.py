@@ -50,6 +50,22 @@ def _otherwise_made(record: Record, first: Record, named: Mapping[str, str]) -> 
     return None
 
 
+def _otherwise_shared(record: Record, first: Record, named: Mapping[str, str]) -> str | None:
+    """Return the sentence that refuses trainings on another number of cards."""
+    if record.training is None or first.training is None:
+        return None
+    here, there = record.training.cards, first.training.cards
+    if here == there:
+        return None
+    return tr(
+        "{subject} was trained on {here} and {first} on {there} cards, so their times and memory "
+        "cannot be compared: run the notebooks {notebooks} again with the same CARDS=.",
+        here=here,
+        there=there,
+        **named,
+    )
+
+
 def _origins(record: Record) -> Iterator[Origin]:
     if record.training is not None:
         yield record.training.origin
@@ -189,8 +205,10 @@ def check(
     for name in found:
         for record in (found[name], *repeated.get(name, ())):
             named = {"subject": name, "first": first, "notebooks": notebooks}
-            refusal = _otherwise_made(record, found[first], named) or _otherwise_placed(
-                record, found[first], named
+            refusal = (
+                _otherwise_made(record, found[first], named)
+                or _otherwise_shared(record, found[first], named)
+                or _otherwise_placed(record, found[first], named)
             )
             if refusal:
                 raise TutorialError(refusal)

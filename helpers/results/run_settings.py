@@ -65,6 +65,9 @@ def differences(found: Comparison, records: Mapping[str, Record]) -> Table:
         for key, one, two in recipes.differences(article_recipe, method.recipe):
             what = tr("training: {key}", key=key)
             rows.setdefault((what, _value(one), _value(two)), []).append(method.label)
+        cards = found.training[method.name].cards
+        if cards > 1:
+            rows.setdefault((tr("cards"), "1", str(cards)), []).append(method.label)
     for name, subject in subjects.items():
         used = recipes.without_places(records[name].recipes["predict"])
         for key, one, two in recipes.differences(_article_prediction(subject), used):
@@ -155,6 +158,9 @@ def _variables(found: Comparison, settings: Settings, base: Record) -> Iterator[
         yield "TUNED", "yes" if settings.tuned else "no"
     if settings.seeds > 1:
         yield "SEEDS", str(settings.seeds)
+    cards = found.training[settings.methods[0].name].cards
+    if cards > 1:
+        yield "CARDS", str(cards)
     names = [method.name for method in settings.methods]
     if names != list(methods.default()):
         yield "METHODS", " ".join(names)

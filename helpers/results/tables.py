@@ -101,6 +101,8 @@ def _training(training: Training) -> dict[str, str]:
             rows[name] = peaks.decimal(peak)
     name = tr("peak of {what}", what=memory.named(sampled.measure))
     rows[name] = peaks.decimal(sampled.peak_bytes)
+    if training.cards > 1:
+        rows[tr("cards")] = str(training.cards)
     rows[tr("adapter on disk")] = f"{training.adapter_bytes / 1e6:.1f} MB"
     if training.resumed_at:
         name = tr("interrupted; went on from step (times without what was lost)")

@@ -42,6 +42,14 @@ def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
     return sum(storages.values())
 
 
+def _exchanged(model: torch.nn.Module) -> int:
+    """Return the bytes that DDP keeps for what processes exchange, which no tensor here shows."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0
+    return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+
+
 class Meter:
     """The peak between `begin` and `end`, in bytes.
 
@@ -60,7 +68,7 @@ class Meter:
         if self._memory:
             self._memory.reset_peak_memory_stats()
             return
-        self._before = bytes_of(tensors_of(model, optimizer))
+        self._before = bytes_of(tensors_of(model, optimizer)) + _exchanged(model)
         # What torch.profiler.profile wraps, without its schedules and its parsing of every event.
         self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
         self._profile.__enter__()

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from helpers.worker import events, stopping
+from helpers.worker import events, ranks, stopping
 
 # On a CPU two optimizer steps are measured at most: the third of a part, when the optimizer's state
 # exists and the first steps are over, and the one with the longest example, which is what a plan is
@@ -28,6 +28,21 @@ STEP = 3
 BATCHES = 32
 PADDING = 8  # LLaMA-Factory's collator pads a training batch to a multiple of it
 PROGRESS_SECONDS = 0.5  # at most one event on an evaluation's progress in that time
+
+
+def whole_digest(model: Any) -> dict[str, Any]:
+    """Return the digest of a model's frozen weights, as all processes of a training hold them.
+
+    Where each holds the same, it is that of one.
+    """
+    import xxhash
+
+    found = ranks.gathered(digest(model))
+    if any(each != found[0] for each in found):
+        found[0]["digest"] = xxhash.xxh3_128_hexdigest(
+            repr([each["digest"] for each in found]).encode()
+        )
+    return found[0]
 
 
 def digest(model: Any) -> dict[str, Any]:
@@ -123,12 +138,12 @@ def _callback() -> type[Any]:
     from helpers.worker.losses import ProblemLosses
 
     class Events(TrainerCallback):
-        """Appends what happens to the file that is named for it."""
+        """Appends what happens to the file that is named for it: of several processes, one does."""
 
         def __init__(self) -> None:
             file = Path(os.environ[events.VARIABLE])
             file.parent.mkdir(parents=True, exist_ok=True)
-            self.file = file.open("a", encoding="utf-8")
+            self.file = file.open("a", encoding="utf-8") if ranks.is_first() else None
             self.ended = False
             self.first_step = 0
             self.batches = 0
@@ -137,18 +152,24 @@ def _callback() -> type[Any]:
             self.losses: ProblemLosses | None = None
 
         def tell(self, event: events.Name, **values: Any) -> None:
-            self.file.write(json.dumps({"event": event, "at": time.time(), **values}) + "\n")
-            self.file.flush()
+            if self.file:
+                self.file.write(json.dumps({"event": event, "at": time.time(), **values}) + "\n")
+                self.file.flush()
 
         def tell_peaks(self) -> None:
-            for what, size in self.peaks.found.items():
+            everywhere = ranks.gathered((self.peaks.found, self.peaks.longest))
+            found: dict[str, int] = {}
+            for taken, _ in everywhere:
+                found |= {what: max(found.get(what, 0), size) for what, size in taken.items()}
+            for what, size in found.items():
                 if self.told_peaks.get(what) != size:
-                    self.tell("peak", of=what, bytes=size, longest=self.peaks.longest[what])
-            self.told_peaks = dict(self.peaks.found)
+                    longest = any(seen[what] for taken, seen in everywhere if what in taken)
+                    self.tell("peak", of=what, bytes=size, longest=longest)
+            self.told_peaks = found
 
         def on_init_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             self.peaks = _Peaks(args.device.type)
-            self.tell("loaded", **(digest(rest["model"]) if args.do_train else {}))
+            self.tell("loaded", **(whole_digest(rest["model"]) if args.do_train else {}))
             if not args.do_train:
                 from helpers.worker import prefill
 
@@ -213,8 +234,9 @@ def _callback() -> type[Any]:
             )
             if self.ended:
                 if self.losses:
-                    self.tell("losses", step=state.global_step, **self.losses.end())
-                self.tell("digest", **digest(rest["model"]))
+                    problems = len(rest["eval_dataloader"].dataset)
+                    self.tell("losses", step=state.global_step, **self.losses.end(problems))
+                self.tell("digest", **whole_digest(rest["model"]))
                 self.tell_peaks()
 
         def on_predict(
@@ -227,7 +249,7 @@ def _callback() -> type[Any]:
             if self.hook:
                 self.hook.remove()
             self.tell("train_end", step=state.global_step)
-            self.tell("digest", **digest(rest["model"]))
+            self.tell("digest", **whole_digest(rest["model"]))
             self.tell_peaks()
             if args.do_eval:
                 self.losses = ProblemLosses(rest["model"])
@@ -246,6 +268,7 @@ def register() -> None:
     if os.environ.get(events.VARIABLE) and not _registered:
         from transformers import trainer
 
+        ranks.mend_resuming()
         trainer.DEFAULT_CALLBACKS.append(_callback())  # type: ignore[arg-type]
         if os.environ.get(stopping.VARIABLE):
             trainer.DEFAULT_CALLBACKS.append(stopping.callback())  # type: ignore[arg-type]

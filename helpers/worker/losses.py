@@ -6,7 +6,10 @@ batches does not allow. Loads torch.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
+
+from helpers.worker import ranks
 
 
 def of_problems(logits: Any, labels: Any) -> tuple[list[float], list[int]]:
@@ -38,8 +41,7 @@ class ProblemLosses:
     """Gathers the losses of an evaluation's problems, in their order, while it goes on."""
 
     def __init__(self, model: Any) -> None:
-        self.nats: list[float] = []
-        self.tokens: list[int] = []
+        self.batches: list[tuple[list[float], list[int]]] = []
         self._hook = model.register_forward_hook(self._look, with_kwargs=True)
 
     def _look(self, model: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -47,11 +49,20 @@ class ProblemLosses:
         logits = getattr(output, "logits", None)
         if model.training or labels is None or logits is None:
             return
-        nats, tokens = of_problems(logits, labels)
-        self.nats += nats
-        self.tokens += tokens
+        self.batches.append(of_problems(logits, labels))
 
-    def end(self) -> dict[str, Any]:
-        """Stop gathering, and return nats and tokens, a problem each."""
+    def end(self, problems: int) -> dict[str, Any]:
+        """Stop gathering, and return nats and tokens, a problem each.
+
+        Args:
+            problems: how many there are. Cards take batches in turn, and where these come out
+                uneven, accelerate puts the first problems once more.
+        """
         self._hook.remove()
-        return {"nats": self.nats, "tokens": self.tokens}
+        nats: list[float] = []
+        tokens: list[int] = []
+        for row in zip_longest(*ranks.gathered(self.batches)):
+            for batch in filter(None, row):
+                nats += batch[0]
+                tokens += batch[1]
+        return {"nats": nats[:problems], "tokens": tokens[:problems]}

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers.worker import ranks
+
 VARIABLE = "TUTORIAL_STOP"
 STOPPED = 130  # the exit code of what Ctrl-C ended
 
@@ -28,7 +30,8 @@ def callback() -> type[Any]:
             self.stopping = False
 
         def look(self, control: Any) -> None:
-            if self.file.exists():
+            # All processes must end at the same step: the file may come between two looks.
+            if any(ranks.gathered(self.file.exists())):
                 self.stopping = control.should_save = True
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -38,7 +41,8 @@ def callback() -> type[Any]:
             self.look(control)
 
         def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            if self.stopping:  # the checkpoint is whole: nothing is written after this
-                sys.exit(STOPPED)
+            if self.stopping:
+                ranks.gathered(None)  # one that ended sooner would take the others with it
+                sys.exit(STOPPED)  # the checkpoint is whole: nothing is written after this
 
     return Stopping

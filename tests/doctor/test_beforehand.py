@@ -16,6 +16,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import write_yaml
 from helpers.inputs import arguments, keys, recipes, settings
+from helpers.machine import hardware
 from helpers.programs import process
 
 
@@ -240,3 +241,50 @@ def test_llamafactory_itself_judges_types_and_what_goes_together(tmp_path: Path)
         else:
             assert found["key"] == key
             assert reason in found["reason"]
+
+
+# ---- cards --------------------------------------------------------------------------------------
+
+
+def machine_with(*names: str) -> hardware.Hardware:
+    return hardware.Hardware(
+        device="npu", accelerators=list(names), cpu="C", cores=4, memory_gb=1.0, system="Linux"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "visible", "cards", "words"),
+    [
+        (["A", "A"], None, 4, "asks for more than there are: 2 can be used here"),
+        (["A", "A", "A", "A"], "3", 2, "asks for more than there is: 1 can be used here"),
+        ([], None, 2, "asks for more than there are: 0 can be used here"),
+        (["A", "B"], None, 2, r"cards of two kinds \(A, B\)"),
+        (["A", "A", "A"], None, 3, "does not divide by 3 cards"),
+        (["A", "B", "A"], "0,2", 2, None),
+        (["A", "A", "B"], None, 2, None),
+    ],
+)
+def test_cards_that_a_training_cannot_have_are_one_sentence(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], visible: str | None, cards: int,
+    words: str | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(hardware, "describe", lambda: machine_with(*names))
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", visible)
+    chosen = settings.resolve("npu", cards=cards)
+    if words is None:
+        beforehand.check_cards(chosen)
+        return
+    with pytest.raises(TutorialError, match=words) as caught:
+        beforehand.check_cards(chosen)
+    assert "\n" not in str(caught.value)
+
+
+def test_on_a_cpu_there_are_as_many_as_it_has_cores(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "describe", lambda: machine_with())
+    beforehand.check_cards(settings.resolve("smoke", cards=4))
+    with pytest.raises(TutorialError, match="does not divide by 8"):
+        beforehand.check_cards(settings.resolve("smoke", cards=8))

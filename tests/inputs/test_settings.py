@@ -161,3 +161,22 @@ def test_profiles_hold_only_what_differs() -> None:
         same = [key for key, value in profile.recipe.items() if article.get(key) == value]
         assert not same, f"{name} repeats the recipe's {same}"
     assert settings.load_profile("npu").recipe == {}
+
+
+def test_cards_come_from_a_parameter_or_the_environment(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.resolve("smoke").cards == 1
+    assert not any("cards" in str(row[0]) for row in settings.resolve("smoke").table().rows)
+    monkeypatch.setenv("TUTORIAL_CARDS", "2")
+    assert settings.resolve("smoke").cards == 2
+    assert any("cards" in str(row[0]) for row in settings.resolve("smoke").table().rows)
+    assert settings.resolve("smoke", cards=4).cards == 4
+    monkeypatch.setattr(hardware, "visible_cards", lambda device: ["910B2"] * 8)
+    assert settings.resolve("npu", cards="all").cards == 8
+
+
+@pytest.mark.parametrize("asked", ["two", "0", "-1", "1.5", "2048", "9" * 5000])
+def test_cards_that_are_no_number_are_one_sentence(runs: Path, asked: str) -> None:
+    with pytest.raises(TutorialError, match=r"CARDS=.* is not understood: say a number, or all"):
+        settings.resolve("smoke", cards=asked)

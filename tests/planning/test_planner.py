@@ -9,7 +9,7 @@ import pytest
 from helpers.ground.errors import TutorialError
 from helpers.inputs import models, settings
 from helpers.machine import container, hardware
-from helpers.planning import planner
+from helpers.planning import estimate, planner
 from helpers.planning.plan import ArticlePlans, Plan, Question
 
 
@@ -77,6 +77,15 @@ def test_a_run_plans_all_its_methods(runs: Path, monkeypatch: pytest.MonkeyPatch
     assert [each.budget_bytes for each in asked] == [room.usable_bytes] * 3
     assert [each.recipe.get("use_dora") for each in asked] == [True, None, None]
     assert [each.recipe.get("quantization_bit") for each in asked] == [None, None, 4]
+
+
+def test_a_plan_is_of_one_card_of_several(runs: Path) -> None:
+    whole = planner.question("lora", settings.resolve("npu", run="test"))
+    each = planner.question("lora", settings.resolve("npu", run="test", cards=4))
+    assert (whole.cards, each.cards) == (1, 4)
+    assert whole.recipe["gradient_accumulation_steps"] == 8
+    assert each.recipe == whole.recipe | {"gradient_accumulation_steps": 2}
+    assert estimate.steps_of(each.recipe, 2000, 4) == estimate.steps_of(whole.recipe, 2000) == 125
 
 
 def test_a_model_that_is_made_here_is_planned_as_it_will_be_made(

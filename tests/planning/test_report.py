@@ -56,6 +56,15 @@ def test_a_run_that_cannot_fit_is_refused_with_its_remedy(plan: Plan, words: str
     assert "\n" not in str(refused.value)
 
 
+def test_what_each_of_several_cards_holds_is_said() -> None:
+    plan = plan_of(500 * 2**20, 5, gradient_accumulation_steps=2)
+    assert report.sharing(plan) == ""
+    plan.question.cards = 3
+    said = report.verdict("LoRA", plan, ROOM)
+    assert "each of 3 cards holds: the whole model, its own micro-batch of 4" in said
+    assert "a step takes 24 examples in all" in said
+
+
 def test_a_run_that_fits_is_not_refused() -> None:
     report.refuse("LoRA", plan_of(1000 * 2**20, 5), ROOM)
     assert "LoRA fits" in report.verdict("LoRA", plan_of(900 * 2**20, 5), ROOM)

@@ -121,6 +121,12 @@ EXAMPLES = {
         "RuntimeError: probability tensor contains either `inf`, `nan` or element < 0",
         "lower learning_rate",
     ),
+    "a card's process killed": (
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n[1]:\n  time      : "
+        "2026-11-29_19:19:00\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 4242)\n"
+        "  error_file: <N/A>\n  traceback : Signal 9 (SIGKILL) received by PID 4242",
+        "take fewer cards with CARDS=",
+    ),
     "port in use": (
         "[W1123 socket.cpp:432] The server socket has failed to bind to [::]:29500 "
         "(errno: 98 - Address already in use).\ntorch.distributed.DistNetworkError: EADDRINUSE",
@@ -398,3 +404,28 @@ def test_an_unknown_fault_is_told_by_its_last_error() -> None:
 def test_a_process_that_was_killed() -> None:
     assert "ran out of memory" in faults.explain("", "llamafactory-cli", -signal.SIGKILL)
     assert "SIGTERM" in faults.explain("", "llamafactory-cli", -signal.SIGTERM)
+
+
+# ---- several processes --------------------------------------------------------------------------
+
+OF_TWO = """\
+[rank1]: Traceback (most recent call last):
+[rank1]: RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5041
+[rank0]: Traceback (most recent call last):
+[rank0]: {raised}
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-29_19:36:40
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 4242)
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError: launcher.py FAILED
+subprocess.CalledProcessError: Command 'torchrun' returned non-zero exit status 1.
+"""
+
+
+def test_of_several_processes_the_one_that_failed_first_is_heard() -> None:
+    said = faults.explain(OF_TWO.format(raised="ValueError: no such thing."), "train", 1)
+    assert "train failed (ValueError: no such thing):" in said
+    found = faults.recognise(OF_TWO.format(raised="MemoryError"))
+    assert found
+    assert found.name == "host out of memory"

@@ -120,6 +120,19 @@ def test_a_result_that_is_used_again_keeps_the_machine_that_made_it(runs: object
     assert comparison.compare(chosen).origin.machine.cpu == "A-1"
 
 
+# ---- cards --------------------------------------------------------------------------------------
+
+
+def test_trainings_on_another_number_of_cards_are_refused(runs: object) -> None:
+    chosen = made.chosen()
+    made.write(chosen, qlora={"training": make_training(cards=2)})
+    with pytest.raises(TutorialError, match=r"qlora was trained on 2 and lora on 1 cards"):
+        comparison.compare(chosen)
+    both = {"training": make_training(cards=2)}
+    made.write(chosen, lora=both, qlora=both)
+    assert {each.cards for each in comparison.compare(chosen).training.values()} == {2}
+
+
 # ---- seeds --------------------------------------------------------------------------------------
 
 
@@ -158,4 +171,14 @@ def test_a_seed_of_another_machine_is_refused(runs: object) -> None:
     record.training.origin = elsewhere(record.training.origin, cpu="A-1")
     store.write(other.run, record)
     with pytest.raises(TutorialError, match="other machines"):
+        comparison.compare(chosen)
+
+
+def test_a_seed_on_another_number_of_cards_is_refused(runs: object) -> None:
+    chosen, [record, _] = repeated()
+    [other] = repeats.others(chosen)
+    assert record.training is not None
+    record.training.cards = 4
+    store.write(other.run, record)
+    with pytest.raises(TutorialError, match="lora was trained on 4 and lora on 1 cards"):
         comparison.compare(chosen)

@@ -50,7 +50,7 @@ def test_they_are_gathered_in_order_and_only_in_an_evaluation() -> None:
     model(input_ids=ids, labels=labels)
     model(input_ids=more, labels=more_labels)
     model(input_ids=more)  # nothing to predict
-    found = gathered.end()
+    found = gathered.end(4)
     model(input_ids=ids, labels=labels)
     assert found["tokens"] == [7, 6, 7]
     assert found["nats"][:2] == of_problems(model(ids).logits, labels)[0]
