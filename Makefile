@@ -133,7 +133,7 @@ study: $(READY) $(STUDY_READY)  ## study sizes, methods and seeds: MODELS="Qwen2
 	@$(BIN)/python -m helpers study $(if $(PROFILE),--profile "$(PROFILE)") $(if $(RUN),--run "$(RUN)") \
 	  $(if $(MODELS),--models "$(MODELS)") $(if $(METHODS),--methods "$(METHODS)") \
 	  $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(STUDY),--study "$(STUDY)") \
-	  $(if $(WORKERS),--workers "$(WORKERS)")
+	  $(if $(WORKERS),--workers "$(WORKERS)") $(if $(ADDRESS),--address "$(ADDRESS)")
 
 nodes: $(READY)  ## print what each of several machines runs to train together: NODES=2 CARDS=8 MASTER_ADDR=192.168.1.10
 	@$(BIN)/python -m helpers nodes

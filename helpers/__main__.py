@@ -143,12 +143,13 @@ def study(
     run: Run = AUTO,
     workers: Annotated[int, typer.Option(help=tr("trials side by side"), min=0)] = 0,
     price: Annotated[str, typer.Option(envvar="PRICE", help=tr("what an hour costs"))] = "",
+    address: Annotated[str, typer.Option(help=tr("of a cluster on which Ray runs"))] = "",
 ) -> None:
     from helpers.face import study_view
 
     found = study_view.run(
         of, models, methods, seeds, profile, run,
-        workers=workers, price=price, say=_say, console=console,
+        workers=workers, price=price, address=address, say=_say, console=console,
     )  # fmt: skip
     found.print(console)
     raise typer.Exit(int(not found.complete))

@@ -124,9 +124,12 @@ class ComparisonView(View):
     settings: Settings
 
     def shown(self) -> Shown:
+        from helpers.face import study_view
         from helpers.results import comparison_tables
 
-        return comparison_tables.comparison(self.facts)
+        table = comparison_tables.comparison(self.facts)
+        study = study_view.read(self.settings.run.name)
+        return Several([table, study]) if study else table
 
     def conditions(self) -> Table:
         """Return what was compared under which conditions."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.face.boundary import bounded
+from helpers.ground import paths
 from helpers.ground.shown import Picture, Shown, View
 from helpers.ground.words import tr
 from helpers.inputs.settings import AUTO
@@ -14,6 +15,7 @@ from helpers.inputs.settings import AUTO
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from helpers.results.run_report import Section
     from helpers.study.record import Row, Study
 
 NAME = "study"
@@ -25,18 +27,21 @@ class StudyView(View):
     """What a study has come to."""
 
     study: Study
-    price: float | None = None  # of an hour of a card
 
     def shown(self) -> Shown:
         from helpers.study import outcome
 
-        return outcome.shown(self.study, self.price)
+        return outcome.shown(self.study)
 
-    def figure(self) -> Picture:
-        """Draw what the methods come to against the size of the model."""
+    def figure(self, run: paths.RunFolder | None = None) -> Picture:
+        """Draw what the methods come to against the size of the model.
+
+        Args:
+            run: keeps the figure; None: the study's own folder.
+        """
         from helpers.study import outcome
 
-        return outcome.figure(self.study, outcome.found(self.study))
+        return outcome.figure(self.study, run or paths.RunFolder(self.study.name))
 
     @property
     def complete(self) -> bool:
@@ -44,16 +49,30 @@ class StudyView(View):
         return self.study.count("done", "refused") == len(self.study.rows)
 
 
+def reported(run: paths.RunFolder) -> list[Section]:
+    """Return what a run's report tells of the study of its name; nothing where there is none."""
+    from helpers.results.run_report import Section
+
+    view = read(run.name)
+    if view is None:
+        return []
+    drawn = [view.figure(run)] if view.study.outcomes else []
+    return [Section(tr("The study"), [*drawn, view.shown()])]
+
+
 def read(name: str = NAME) -> StudyView | None:
     """Return a study as far as it has come; None where there is none.
 
     Raises:
-        TutorialError: it cannot be read.
+        TutorialError: it cannot be read, or its trials were not made alike.
     """
-    from helpers.study import record
+    from helpers.study import outcome, record
 
     found = record.read(name)
-    return StudyView(found) if found else None
+    if found is None:
+        return None
+    outcome.gather(found)
+    return StudyView(found)
 
 
 def run(
@@ -66,6 +85,7 @@ def run(
     *,
     workers: int = 0,
     price: str = "",
+    address: str = "",
     say: Callable[[str], None] = print,
     console: Console | None = None,
 ) -> StudyView:
@@ -80,6 +100,7 @@ def run(
         name: its folder under runs/, with which the names of its runs begin.
         workers: trials beside each other; 0: one a card, or one a core.
         price: what an hour of a card costs.
+        address: of a cluster on which Ray runs; "" for this machine alone.
         say: takes the lines that tell what happens.
         console: where a table of the trials is kept up to date; None says what changes.
 
@@ -87,18 +108,22 @@ def run(
         TutorialError: what is asked for cannot be; before anything starts.
     """
     from helpers.planning import estimate
-    from helpers.study import asked, planned, scheduling
+    from helpers.study import asked, clusters, outcome, planned, record, scheduling
 
+    cluster = clusters.check(address)
     hourly = estimate.price(price)
     chosen = asked.check_name(NAME if name == AUTO else name)
     wanted = asked.asked(study, models, methods, seeds, profile)
     made = planned.make(chosen, wanted, workers, say)
+    made.price = hourly
     if console is not None and console.is_terminal:
-        _live(made, console)
+        _live(made, console, cluster)
     else:
-        scheduling.run(made, lambda now, changed: _told(changed, say))
-    view = StudyView(made, hourly)
-    if made.count("done"):
+        scheduling.run(made, lambda now, changed: _told(changed, say), cluster)
+    outcome.gather(made)
+    record.write(made)
+    view = StudyView(made)
+    if made.outcomes:
         view.figure()
     return view
 
@@ -111,7 +136,7 @@ def _told(changed: list[Row], say: Callable[[str], None]) -> None:
         say(tr("{trial}: {state}", trial=row.trial.run, state=names[row.state]))
 
 
-def _live(made: Study, console: Console) -> None:
+def _live(made: Study, console: Console, cluster: str) -> None:
     """Do a study under a table that is kept up to date."""
     from rich.live import Live
 
@@ -119,5 +144,5 @@ def _live(made: Study, console: Console) -> None:
 
     with Live(console=console, auto_refresh=False) as live:
         scheduling.run(
-            made, lambda now, changed: live.update(outcome.board(now).rich(), refresh=True)
+            made, lambda now, changed: live.update(outcome.board(now).rich(), refresh=True), cluster
         )

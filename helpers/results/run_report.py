@@ -2,8 +2,9 @@
 
 No script, nothing fetched, pictures inlined; made to be read on a screen and on A4. All of it comes
 from comparison.json, the records and the plans, so a run made anywhere, in any language, can be
-told in another. The template (templates/report.html) holds no words: they are made here. Jinja2
-escapes whatever goes into it, so that a problem which holds `<script>` shows as what it is.
+told in another. What rooms above this one have to tell, such as of a study, they hand over. The
+template (templates/report.html) holds no words: they are made here. Jinja2 escapes whatever goes
+into it, so that a problem which holds `<script>` shows as what it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ class _Elsewhere(paths.RunFolder):
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """A part of the page under a heading of its own."""
+
     heading: str
     parts: Sequence[Shown]
 
@@ -92,26 +95,46 @@ class _Run:
         return {name: subject.label for name, subject in self.found.subjects.items()}
 
 
-def write(run: paths.RunFolder) -> Path:
+def nothing_more(run: paths.RunFolder) -> Sequence[Section]:
+    """Return no further section."""
+    return ()
+
+
+def write(
+    run: paths.RunFolder, more: Callable[[paths.RunFolder], Sequence[Section]] = nothing_more
+) -> Path:
     """Write runs/NAME/report.html, and return the file.
 
     It speaks the language that is set, and where none is, the run's.
 
+    Args:
+        run: it has a comparison, or there is more to tell.
+        more: makes further sections in the language that is spoken; its argument keeps figures.
+
     Raises:
-        TutorialError: the run has no comparison, or something that it is told from is missing.
+        TutorialError: there is nothing to report, or something that it is told from is missing.
     """
-    if not run.comparison.is_file():
-        raise TutorialError(
-            tr(
-                "Run {run!r} has no comparison to report yet: run 'make run RUN={run}' first; "
-                "'make runs' lists what there is.",
-                run=run.name,
-            )
-        )
     with _spoken(run), tempfile.TemporaryDirectory() as folder:
-        page = _page(_gathered(_Elsewhere(run.name, Path(folder))))
+        elsewhere = _Elsewhere(run.name, Path(folder))
+        further = list(more(elsewhere))
+        if run.comparison.is_file():
+            page = _page_of_run(_gathered(elsewhere), further)
+        elif further:
+            page = _page(tr("Run {run}", run=run.name), further)
+        else:
+            raise _nothing(run)
     write_bytes(run.report, page.encode())
     return run.report
+
+
+def _nothing(run: paths.RunFolder) -> TutorialError:
+    return TutorialError(
+        tr(
+            "Run {run!r} has no comparison to report yet: run 'make run RUN={run}' first; "
+            "'make runs' lists what there is.",
+            run=run.name,
+        )
+    )
 
 
 @contextmanager
@@ -173,7 +196,7 @@ def _inlined(picture: Picture) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(drawing.as_svg(picture.figure)).decode()
 
 
-def _page(of: _Run) -> str:
+def _page(title: str, sections: Sequence[Section], told: str = "", note: str = "") -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -185,45 +208,49 @@ def _page(of: _Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["inlined"] = _inlined
-    told = verdict.sentence(of.found)
-    title = tr(
-        "{methods}: run {run}",
-        methods=", ".join(method.label for method in of.found.methods),
-        run=of.found.run,
-    )
     return environment.get_template("report.html").render(
         language={"zh": "zh-CN"}.get(words.language(), words.language()),
         title=title,
         contents=tr("Contents"),
         heading=tr("The verdict"),
         verdict=told,
-        note=of.found.origin.note(),
-        sections=[section for section in _sections(of) if section.parts],
+        note=note,
+        sections=[section for section in sections if section.parts],
     )
 
 
-def _sections(of: _Run) -> list[_Section]:
+def _page_of_run(of: _Run, further: Sequence[Section]) -> str:
+    title = tr(
+        "{methods}: run {run}",
+        methods=", ".join(method.label for method in of.found.methods),
+        run=of.found.run,
+    )
+    told = verdict.sentence(of.found)
+    return _page(title, [*_sections(of), *further], told, of.found.origin.note())
+
+
+def _sections(of: _Run) -> list[Section]:
     found, run = of.found, of.settings.run
     return [
-        _Section(tr("The comparison"), [comparison_tables.comparison(found)]),
-        _Section(
+        Section(tr("The comparison"), [comparison_tables.comparison(found)]),
+        Section(
             tr("Curves and cost"),
             [figures.comparison_curves(found, run), figures.cost_bars(found, run)],
         ),
-        _Section(tr("Memory, planned and measured"), list(_memory(of))),
-        _Section(tr("Answers, with their intervals"), list(_answers(of))),
-        _Section(tr("Merged models"), list(_merges(of))),
-        _Section(tr("Examples, right and wrong"), [tables.examples(_examples(of), found)]),
-        _Section(
+        Section(tr("Memory, planned and measured"), list(_memory(of))),
+        Section(tr("Answers, with their intervals"), list(_answers(of))),
+        Section(tr("Merged models"), list(_merges(of))),
+        Section(tr("Examples, right and wrong"), [tables.examples(_examples(of), found)]),
+        Section(
             tr("Settings that differ from the article's"),
             [run_settings.differences(found, of.records)],
         ),
-        _Section(
+        Section(
             tr("What was compared, with which versions, on which machine"),
             [comparison_tables.conditions(found), found.origin.machine.table()],
         ),
-        _Section(tr("Hashes"), [_hashes(of)]),
-        _Section(
+        Section(tr("Hashes"), [_hashes(of)]),
+        Section(
             tr("The same run again"),
             [
                 Code(run_settings.command(found, of.settings, of.records)),

@@ -3,67 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from helpers.calls import repeats
-from helpers.ground import drawing
+from helpers.ground import drawing, paths, width
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Picture, Sentence, Several, Shown, Table
 from helpers.ground.words import tr
 from helpers.inputs import methods, models
 from helpers.records import store
-from helpers.records.schema import Record, SeedResult
-from helpers.results import figures, judging
+from helpers.records.schema import Record, SeedResult, Training
+from helpers.results import figures, judging, tables
 from helpers.results import verdict as verdict_words
 from helpers.results.schema import Comparison, MethodFacts, Verdict
 from helpers.study import record as records
 from helpers.study import scheduling
 from helpers.study.asked import settings_of
-from helpers.study.record import Row, Study
+from helpers.study.record import Outcome, Row, Study
 
 GIB = 2**30
 HOUR = 3600
 
 
-@dataclass(frozen=True)
-class Found:
-    """The trials of one model and method that are done."""
-
-    model: str
-    method: str
-    rows: list[Row]
-    records: list[Record]
-
-    @property
-    def results(self) -> list[SeedResult]:
-        return [repeats.result(self.method, each) for each in self.records]
-
-    @property
-    def hours(self) -> float:
-        """Of a trial, training and answers."""
-        return fmean(row.seconds or 0.0 for row in self.rows) / HOUR
-
-
-def found(study: Study) -> list[Found]:
-    """Return what is done, in the order of the study.
+def gather(study: Study) -> None:
+    """Take what is done into a study's outcomes and verdicts.
 
     Raises:
         TutorialError: the trials of a model were not made alike.
     """
-    kinds: dict[tuple[str, str], list[tuple[Row, Record]]] = {}
+    kinds: dict[str, dict[str, list[tuple[Row, Record]]]] = {}
     for row in study.rows:
         if row.state == "done":
-            settings = settings_of(row.trial, study.asked)
-            read = store.read(settings.run, settings.subject(row.trial.method))
-            kinds.setdefault((row.trial.model, row.trial.method), []).append((row, read))
-    each = [
-        Found(model, method, [row for row, _ in done], [read for _, read in done])
-        for (model, method), done in kinds.items()
-    ]
-    for model in dict.fromkeys(one.model for one in each):
-        _check_alike(model, [read for one in each if one.model == model for read in one.records])
-    return each
+            trial, settings = row.trial, settings_of(row.trial, study.asked)
+            read = store.read(settings.run, settings.subject(trial.method))
+            kinds.setdefault(trial.model, {}).setdefault(trial.method, []).append((row, read))
+    study.outcomes, study.verdicts = [], {}
+    for model, of in kinds.items():
+        _check_alike(model, [read for done in of.values() for _, read in done])
+        results = {
+            method: [repeats.result(method, read) for _, read in done]
+            for method, done in of.items()
+        }
+        study.outcomes += [_outcome(of[name], each, study) for name, each in results.items()]
+        seeds = {tuple(row.trial.seed for row, _ in done) for done in of.values()}
+        if len(of) > 1 and len(seeds) == 1:
+            first = {method: done[0][1] for method, done in of.items()}
+            study.verdicts[model] = _verdict(model, results, first)
 
 
 def _check_alike(model: str, read: Sequence[Record]) -> None:
@@ -83,22 +68,41 @@ def _check_alike(model: str, read: Sequence[Record]) -> None:
         )
 
 
-def verdicts(study: Study, each: Sequence[Found]) -> dict[str, Verdict]:
-    """Return the verdict over the seeds, by model, where two methods or more are done there."""
-    said = {}
-    for model in study.asked.models:
-        of = {one.method: one for one in each if one.model == model}
-        seeds = {len(one.rows) for one in of.values()}
-        if len(of) > 1 and len(seeds) == 1:  # the same seeds of each
-            results = {method: one.results for method, one in of.items()}
-            trainings = {}
-            for method, one in of.items():
-                trained = one.records[0].training
-                assert trained is not None
-                trainings[method] = trained
-            scored = next(iter(of.values())).records[0].data.scored
-            said[model] = judging.decide(results, trainings, model=model, scored=scored)
-    return said
+def _outcome(
+    done: Sequence[tuple[Row, Record]], results: Sequence[SeedResult], study: Study
+) -> Outcome:
+    trial, first = done[0][0].trial, done[0][1]
+    model = models.find(trial.model)
+    seconds = [row.seconds or 0.0 for row, _ in done]
+    return Outcome(
+        model=trial.model,
+        label=model.name,
+        parameters=model.parameters,
+        method=trial.method,
+        seeds=[row.trial.seed for row, _ in done],
+        exact_match=[each.correct / each.n if each.scored else None for each in results],
+        held_out_loss=[each.held_out_loss for each in results],
+        planned_bytes=done[0][0].planned_bytes or 0,
+        measured_bytes=[each.tensors for each in results],
+        seconds=seconds,
+        cost=None if study.price is None else fmean(seconds) / HOUR * study.price,
+        origin=_training(first).origin.model_copy(update={"run": study.name}),
+    )
+
+
+def _training(read: Record) -> Training:
+    assert read.training is not None
+    return read.training
+
+
+def _verdict(
+    model: str, results: Mapping[str, Sequence[SeedResult]], first: Mapping[str, Record]
+) -> Verdict:
+    """Return the verdict over a model's seeds; of larger models the study itself tells."""
+    trainings = {method: _training(read) for method, read in first.items()}
+    scored = next(iter(first.values())).data.scored
+    found = judging.decide(results, trainings, model=model, scored=scored)
+    return found.model_copy(update={"planned": []})
 
 
 def _label(method: str) -> str:
@@ -114,13 +118,12 @@ def _spread(values: Sequence[float], form: str) -> str:
               high=format(max(values), form))  # fmt: skip
 
 
-def table(each: Sequence[Found], price: float | None) -> Table:
-    """Return what the methods came to at each size, with the spread over their seeds.
+def _known(values: Sequence[float | None], factor: float) -> list[float]:
+    return [value * factor for value in values if value is not None]
 
-    Args:
-        each: what is done.
-        price: of an hour of a card; None leaves the cost out.
-    """
+
+def table(each: Sequence[Outcome]) -> Table:
+    """Return what the methods came to at each size, with the spread over their seeds."""
     header = [
         tr("model"),
         tr("method"),
@@ -133,26 +136,25 @@ def table(each: Sequence[Found], price: float | None) -> Table:
     ]
     rows: list[list[object]] = []
     for one in each:
-        results = one.results
-        memory = [result.tensors / GIB for result in results if result.tensors]
-        share = [100 * result.correct / result.n for result in results if result.scored]
+        memory = _known(one.measured_bytes, 1 / GIB)
+        share = _known(one.exact_match, 100)
         rows.append(
             [
-                one.model,
+                one.label,
                 _label(one.method),
-                len(results),
+                len(one.seeds),
                 _spread(share, ".1f") if share else tr("not scored"),
-                _spread([result.held_out_loss for result in results], ".4f"),
-                f"{(one.rows[0].planned_bytes or 0) / GIB:.2f}",
-                _spread(memory, ".2f") if memory else tr("not measured"),
-                _spread([(row.seconds or 0) / 60 for row in one.rows], ".1f"),
+                _spread(one.held_out_loss, ".4f"),
+                f"{one.planned_bytes / GIB:.3g}",
+                _spread(memory, ".3g") if memory else tr("not measured"),
+                _spread([seconds / 60 for seconds in one.seconds], ".1f"),
             ]
         )
-    if price is not None:
+    if all(one.cost is not None for one in each):
         header.append(tr("cost of a trial"))
         for row, one in zip(rows, each, strict=True):
-            row.append(f"{one.hours * price:.2f}")
-    return Table(header, rows)
+            row.append(f"{one.cost:.2f}")
+    return Table(header, rows, note=tables.notes(one.origin for one in each))
 
 
 def board(study: Study) -> Table:
@@ -208,25 +210,24 @@ def judged(verdict: Verdict, model: str) -> str:
     return verdict_words.sentence(told)
 
 
-def figure(study: Study, each: Sequence[Found]) -> Picture:
-    """Draw accuracy, loss, memory and time against the size of the model, a line a method."""
-    panels: Mapping[str, list[tuple[Found, list[float]]]] = {
-        tr("exact match, %"): [
-            (one, [100 * r.correct / r.n for r in one.results if r.scored]) for one in each
-        ],
-        tr("held-out loss"): [(one, [r.held_out_loss for r in one.results]) for one in each],
-        tr("memory, GiB"): [
-            (one, [r.tensors / GIB for r in one.results if r.tensors]) for one in each
-        ],
-        tr("minutes a trial"): [
-            (one, [(row.seconds or 0) / 60 for row in one.rows]) for one in each
-        ],
+def figure(study: Study, run: paths.RunFolder) -> Picture:
+    """Draw accuracy, loss, memory and time against the size of the model, a line a method.
+
+    Args:
+        study: what is done of it is drawn.
+        run: keeps the figure.
+    """
+    each = study.outcomes
+    panels: Mapping[str, list[tuple[Outcome, list[float]]]] = {
+        tr("exact match, %"): [(one, _known(one.exact_match, 100)) for one in each],
+        tr("held-out loss"): [(one, one.held_out_loss) for one in each],
+        tr("memory, GiB"): [(one, _known(one.measured_bytes, 1 / GIB)) for one in each],
+        tr("minutes a trial"): [(one, [s / 60 for s in one.seconds]) for one in each],
     }
-    note = figures.note_of(one.records[0].training for one in each if one.records[0].training)
     drawn, axes = drawing.new_figure(
         len(panels),
         tr("The study {name}: what the methods come to, by size", name=study.name),
-        note,
+        width.wrapped(tables.notes(one.origin for one in each), 160),
     )
     sizes = list(dict.fromkeys(one.model for one in each))
     for ax, (heading, points) in zip(axes, panels.items(), strict=True):
@@ -243,24 +244,24 @@ def figure(study: Study, each: Sequence[Found]) -> Picture:
             ax.errorbar([place for place, _ in line], means, yerr=spread, marker="o", capsize=4,
                         label=_label(method))  # fmt: skip
         ax.set(ylabel=heading)
-        ax.set_xticks(range(len(sizes)), [_size(name) for name in sizes])
+        ax.set_xticks(range(len(sizes)), [_size(model, each) for model in sizes])
         ax.legend()
-    return figures.keep(drawn, settings_of(study.rows[0].trial, study.asked).run, "study")
+    return figures.keep(drawn, run, "study")
 
 
-def _size(name: str) -> str:
+def _size(model: str, each: Sequence[Outcome]) -> str:
     """Return a model's name, and how many parameters it has, where that is known."""
-    parameters = models.find(name).parameters
-    return f"{name}\n{parameters / 1e9:.2f} B" if parameters else name
+    one = next(one for one in each if one.model == model)
+    return f"{one.label}\n{one.parameters / 1e9:.2f} B" if one.parameters else one.label
 
 
-def shown(study: Study, price: float | None) -> Shown:
+def shown(study: Study) -> Shown:
     """Return all that a study has come to so far."""
-    each = found(study)
-    if not each:
+    if not study.outcomes:
         return board(study)
+    labels = {one.model: one.label for one in study.outcomes}
     said_of = [
-        Sentence(tr("{model}: {verdict}", model=model, verdict=judged(verdict, model)))
-        for model, verdict in verdicts(study, each).items()
+        Sentence(tr("{model}: {verdict}", model=labels[model], verdict=judged(verdict, model)))
+        for model, verdict in study.verdicts.items()
     ]
-    return Several([board(study), table(each, price), *said_of])
+    return Several([board(study), table(study.outcomes), *said_of])

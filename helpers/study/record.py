@@ -1,4 +1,4 @@
-"""study.json: where every trial of a study is, in figures and codes."""
+"""study.json: where every trial of a study is, and what they came to, in figures and codes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from helpers.ground import paths
 from helpers.ground.files import read_json, write_bytes
 from helpers.ground.words import tr
+from helpers.records.schema import Origin
+from helpers.results.schema import Verdict
 from helpers.study.asked import Asked, Trial
 
 State = Literal["refused", "waiting", "running", "done", "failed"]
@@ -39,6 +41,23 @@ class Row(BaseModel):
     seconds: float | None = None  # of the attempt that was done
 
 
+class Outcome(BaseModel):
+    """What the trials of a model with a method came to that are done, a figure a seed."""
+
+    model: str  # as MODEL= names it
+    label: str
+    parameters: int | None  # None: not known
+    method: str
+    seeds: list[int]
+    exact_match: list[float | None]  # a share; None: the data do not say what is right
+    held_out_loss: list[float]  # nats per token
+    planned_bytes: int  # of tensors, at the worst moment
+    measured_bytes: list[float | None]  # the same, measured; None: not measured
+    seconds: list[float]  # training and answers
+    cost: float | None  # of a trial, the mean; None: no price was said
+    origin: Origin  # of the first
+
+
 class Study(BaseModel):
     """The whole file."""
 
@@ -46,6 +65,9 @@ class Study(BaseModel):
     asked: Asked
     workers: int
     rows: list[Row]
+    price: float | None = None  # of an hour of a card
+    outcomes: list[Outcome] = []  # in the order of what was asked for
+    verdicts: dict[str, Verdict] = {}  # over the seeds, by model
 
     def row(self, run: str) -> Row:
         return next(each for each in self.rows if each.trial.run == run)

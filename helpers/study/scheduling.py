@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from helpers.ground.words import tr
 from helpers.inputs.settings import AUTO, Settings
 from helpers.machine import hardware
 from helpers.programs import process
-from helpers.study import planned, record
+from helpers.study import clusters, planned, record
 from helpers.study.asked import settings_of
 from helpers.study.record import Row, State, Study
 
@@ -63,7 +62,9 @@ def environment(row: Row, settings: Settings) -> dict[str, str]:
     }
 
 
-def plan_of(study: Study, told: Path, folder: Path, retries: int) -> dict[str, Any]:
+def plan_of(
+    study: Study, told: Path, folder: Path, retries: int, address: str = ""
+) -> dict[str, Any]:
     """Return what on_ray.py is to do."""
     left = planned.order(study)
     settings = {row.trial.run: settings_of(row.trial, study.asked) for row in left}
@@ -87,6 +88,7 @@ def plan_of(study: Study, told: Path, folder: Path, retries: int) -> dict[str, A
         "root": str(paths.ROOT),
         "told": str(told),
         "folder": str(folder),
+        "address": address,
     }
 
 
@@ -95,6 +97,7 @@ class Follower:
 
     def __init__(self, study: Study, told: Path) -> None:
         self.study, self.told = study, told
+        self.refused: dict[str, str] = {}  # why a cluster takes no trials
         self._read = 0
         self._since: dict[str, float] = {}
 
@@ -107,7 +110,12 @@ class Follower:
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._read += len(whole)
-        changed = [self._take(json.loads(line)) for line in whole.splitlines()]
+        changed = []
+        for event in map(json.loads, whole.splitlines()):
+            if event["event"] == "refused":
+                self.refused = event
+            else:
+                changed.append(self._take(event))
         if changed:
             record.write(self.study)
         return changed
@@ -134,17 +142,23 @@ def _plan_file(plan: dict[str, Any]) -> Iterator[Path]:
         yield file
 
 
-def run(study: Study, tick: Callable[[Study, list[Row]], None], retries: int = RETRIES) -> None:
+def run(
+    study: Study,
+    tick: Callable[[Study, list[Row]], None],
+    address: str = "",
+    retries: int = RETRIES,
+) -> None:
     """Do all trials of a study that are left, and keep study.json as they go.
 
     Args:
         study: as planned.make returned it; its rows change.
         tick: called often, with the rows that have changed.
+        address: of a cluster, as `clusters.check` returned it; "" for this machine.
         retries: how often a trial that failed goes on from its checkpoint.
 
     Raises:
-        TutorialError: Ray is not here, or did not start; the trials' own failures stand in their
-            rows.
+        TutorialError: Ray is not here, or did not start, or the cluster takes no trials; the
+            trials' own failures stand in their rows.
     """
     record.write(study)
     if not planned.order(study):
@@ -160,12 +174,14 @@ def run(study: Study, tick: Callable[[Study, list[Row]], None], retries: int = R
     follower = Follower(study, told)
     with (
         process.socket_folder() as folder,
-        _plan_file(plan_of(study, told, folder, retries)) as file,
+        _plan_file(plan_of(study, told, folder, retries, address)) as file,
     ):
         process.run(
             [str(PYTHON), str(_HERE / "on_ray.py"), str(file)],
             logs / "ray.log",
-            env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+            env=clusters.environment(address),
             on_tick=lambda: tick(study, follower.look()),
         )
     tick(study, follower.look())
+    if follower.refused:
+        raise clusters.refusal(follower.refused, address)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_answers, make_training
+from results import made
 
 from helpers.calls import repeats
+from helpers.face import study_view
+from helpers.face.outcomes import ComparisonView
+from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import data
 from helpers.inputs.settings import Settings
 from helpers.machine import hardware
 from helpers.records import store
 from helpers.records.schema import ProblemLoss, Record, SeedResult
-from helpers.study import outcome, scheduling
+from helpers.results import comparison, run_report
+from helpers.study import outcome, record, scheduling
 from helpers.study.asked import Asked, settings_of, trials
 from helpers.study.record import Refusal, Row, Study
 
@@ -89,15 +95,20 @@ def test_what_is_done_stands_side_by_side_with_the_spread_over_seeds(
         repeats, "result",
         lambda method, one: result_of(method, [True, False], next(losses)),
     )  # fmt: skip
-    each = outcome.found(study)
-    assert [(one.model, one.method, len(one.rows)) for one in each] == [
-        ("Qwen2-0.5B", "lora", 2), ("Qwen2-0.5B", "qlora", 2), ("Qwen2.5-3B", "lora", 1),
+    study.price = 10.0
+    outcome.gather(study)
+    assert [(one.model, one.method, one.seeds) for one in study.outcomes] == [
+        ("Qwen2-0.5B", "lora", [42, 43]), ("Qwen2-0.5B", "qlora", [42, 43]),
+        ("Qwen2.5-3B", "lora", [42]),
     ]  # fmt: skip
-    shown = outcome.table(each, 10.0)
+    shown = outcome.table(study.outcomes)
     assert [row[4] for row in shown.rows] == [
         "1.5000 (1.0000 to 2.0000)", "4.0000 (3.0000 to 5.0000)", "7.0000",
     ]  # fmt: skip
     assert [row[-1] for row in shown.rows] == ["1.00"] * 3  # six minutes at 10 an hour
+    assert shown.rows[0][5:7] == ["1", "0.931 (0.931 to 0.931)"]
+    record.write(study)
+    assert record.read("s") == study
 
 
 def test_a_model_has_a_verdict_over_its_seeds_where_both_methods_are_done(
@@ -108,14 +119,17 @@ def test_a_model_has_a_verdict_over_its_seeds_where_both_methods_are_done(
         return result_of(method, right, 1.0)
 
     monkeypatch.setattr(repeats, "result", result)
-    each = outcome.found(study)
-    verdicts = outcome.verdicts(study, each)
-    assert list(verdicts) == ["Qwen2-0.5B"]
-    assert verdicts["Qwen2-0.5B"].seeds == 2
-    judgement = verdicts["Qwen2-0.5B"].judgements["qlora"]
-    assert judgement.better == "first"
-    words = outcome.judged(verdicts["Qwen2-0.5B"], "Qwen2-0.5B")
+    outcome.gather(study)
+    assert list(study.verdicts) == ["Qwen2-0.5B"]
+    verdict = study.verdicts["Qwen2-0.5B"]
+    assert verdict.seeds == 2
+    assert verdict.judgements["qlora"].better == "first"
+    words = outcome.judged(verdict, "Qwen2-0.5B")
     assert "LoRA is the better method" in words
+    assert "does not tell" not in words  # of larger models the study itself tells
+    study.rows[0].state = "failed"  # one seed of LoRA, two of QLoRA
+    outcome.gather(study)
+    assert study.verdicts == {}
 
 
 def test_trials_that_were_not_made_alike_are_not_compared(study: Study) -> None:
@@ -124,11 +138,43 @@ def test_trials_that_were_not_made_alike_are_not_compared(study: Study) -> None:
     one = store.read(settings.run, settings.subject(row.trial.method))
     store.write(settings.run, one.model_copy(update={"model_sha256": "another"}))
     with pytest.raises(TutorialError, match=r"The trials of Qwen2-0\.5B were made"):
-        outcome.found(study)
+        outcome.gather(study)
 
 
 def test_the_figure_has_a_line_a_method(study: Study) -> None:
-    picture = outcome.figure(study, outcome.found(study))
+    outcome.gather(study)
+    picture = outcome.figure(study, paths.RunFolder("s"))
     axes = picture.figure.get_axes()
     assert [len(ax.containers) for ax in axes if ax.get_ylabel() == "held-out loss"] == [2]
-    assert picture.file.name == "study.png"
+    assert picture.file == paths.RunFolder("s").figures / "study.png"
+
+
+def test_a_model_in_a_folder_is_shown_by_its_name(study: Study, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    study.asked.models = [str(mine)]
+    study.rows = study.rows[:1]
+    before, study.rows[0].trial = study.rows[0].trial, trials("s", study.asked)[0]
+    read = store.read(paths.RunFolder(before.run), settings_of(before, study.asked).subject("lora"))
+    store.write(paths.RunFolder(study.rows[0].trial.run), read)
+    outcome.gather(study)
+    assert study.outcomes[0].label == "mine"
+    assert str(tmp_path) not in outcome.shown(study).plain()
+
+
+def test_a_run_of_the_same_name_shows_the_study_in_its_report_and_beside_its_comparison(
+    study: Study,
+) -> None:
+    record.write(study)
+    chosen = made.chosen()
+    made.write(chosen)
+    comparison.compare(chosen)
+    alone = ComparisonView(comparison.read(chosen.run.comparison), chosen)
+    assert "Qwen2.5-3B" not in alone.plain()
+    named = replace(chosen, run=paths.RunFolder("s"))
+    assert "Qwen2.5-3B" in ComparisonView(alone.facts, named).plain()
+    page = run_report.write(named.run, study_view.reported).read_text("utf-8")
+    assert "The study" in page
+    assert "needs 9.00 GiB of 4.00; LoRA would fit" in page
+    assert "data:image/svg+xml" in page
+    assert "The verdict" not in page  # there is no comparison of this name

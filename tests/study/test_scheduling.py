@@ -87,6 +87,24 @@ def test_without_ray_it_is_one_sentence(
         scheduling.run(study, lambda now, changed: None)
 
 
+def test_a_cluster_that_takes_no_trials_is_its_sentence_and_nothing_is_lost(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], log: Path, **how: object) -> None:
+        plan = json.loads(Path(command[2]).read_text())
+        assert plan["address"] == "10.0.0.1:6379"
+        Path(plan["told"]).write_text('{"at": 1, "event": "refused", "why": "token"}\n')
+
+    monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(scheduling, "PYTHON", Path(__file__))
+    study.rows[0].state = "done"
+    with pytest.raises(TutorialError, match=r"10\.0\.0\.1:6379 refuses this machine's token"):
+        scheduling.run(study, lambda now, changed: None, "10.0.0.1:6379")
+    kept = record.read("s")
+    assert kept
+    assert [row.state for row in kept.rows] == ["done", "waiting"]
+
+
 def test_a_log_without_a_line_says_nothing(tmp_path: Path) -> None:
     assert record.last_line(tmp_path / "none") == ""
     (tmp_path / "log").write_text("one\ntwo\n\n")
