@@ -20,6 +20,7 @@ from fuzz import Case
 
 from helpers.ground import files, paths
 from helpers.ground.errors import TutorialError
+from helpers.inputs import methods
 
 SEEDS = range(60)
 
@@ -111,14 +112,24 @@ def test_cases_are_the_same_for_a_seed_and_kept_as_json() -> None:
 
 def test_a_run_of_more_methods_than_the_notebooks_tell_of_is_whole(tmp_path: Path) -> None:
     """All six notebooks, with stand-ins for the programs."""
-    methods = ("lora", "qlora", "dora")
-    box = fuzz.prepare(tmp_path, TUTORIAL_METHODS=" ".join(methods))
+    asked = ("lora", "qlora", "dora")
+    box = fuzz.prepare(tmp_path, TUTORIAL_METHODS=" ".join(asked))
     run = box / "runs" / fuzz.RUN
     found = json.loads((run / "comparison.json").read_text("utf-8"))
-    assert [method["name"] for method in found["methods"]] == list(methods)
-    assert {f"{name}_merged" for name in methods} <= found["accuracy"].keys()
-    for name in methods:
+    assert [method["name"] for method in found["methods"]] == list(asked)
+    assert {f"{name}_merged" for name in asked} <= found["accuracy"].keys()
+    for name in asked:
         assert (run / "steps" / f"{name}_answers.json").is_file()
+
+
+def test_no_method_can_have_the_name_of_another_step(prepared: Path) -> None:
+    done = {file.stem for file in (prepared / "runs" / fuzz.RUN / "steps").glob("*.json")}
+    assert {"plan", "divergence", "lora_answers", "lora_layer", "qlora_block"} <= done
+    # ... and those of a run that is tuned, talks, and has a second judge.
+    done |= {"article_memory", "base_chat", "lora_evalscope"}
+    for name in done - {"lora", "qlora"}:
+        with pytest.raises(TutorialError, match="cannot name a method"):
+            methods.load(name)
 
 
 # ---- the judge -----------------------------------------------------------------------------

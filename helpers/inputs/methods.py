@@ -18,10 +18,18 @@ from helpers.ground.words import tr
 from helpers.inputs import keys
 
 Recipe = dict[str, Any]
-# What a run folder holds besides: an adapter's folder is called as its method.
+# What a run folder holds besides, and its steps: an adapter's folder and its step are called as its
+# method.
 _TAKEN = ("base", "data", "results", "recipes", "logs", "figures", "notebooks", "steps", "swanlab",
-          "cache", "answers", "evalscope", "bench", "source", "making", "inside",
-          "running")  # fmt: skip
+          "cache", "answers", "evalscope", "bench", "source", "making", "inside", "running", "plan",
+          "divergence", "article_memory")  # fmt: skip
+# How the names of a method's further steps end.
+_FURTHER = ("_answers", "_layer", "_block", "_chat", "_evalscope")
+
+
+def _can_name(name: str) -> bool:
+    short = re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", name) is not None
+    return short and name not in _TAKEN and "_merged" not in name and not name.endswith(_FURTHER)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def load(name: str) -> Method:
         TutorialError: the name cannot name an adapter's folder; there is no such file, or there
             are two; or it is no recipe of a LoRA training that the installed LLaMA-Factory takes.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", name) or name in _TAKEN or "_merged" in name:
+    if not _can_name(name):
         raise TutorialError(
             tr(
                 "METHODS={name!r} cannot name a method: use a short name in small letters that no "

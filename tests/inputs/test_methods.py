@@ -98,6 +98,8 @@ def test_two_files_of_one_name(configs: Path) -> None:
         ("base", "cannot name a method"),
         ("logs", "cannot name a method"),
         ("lora_merged", "cannot name a method"),
+        ("plan", "cannot name a method"),
+        ("lora_answers", "cannot name a method"),
         ("../lora", "cannot name a method"),
         ("LoRA", "cannot name a method"),
     ],
@@ -105,7 +107,7 @@ def test_two_files_of_one_name(configs: Path) -> None:
 def test_names_that_cannot_be_are_one_sentence(
     configs: Path, wanted: str | list[str], words: str
 ) -> None:
-    for name in ("data", "base", "logs", "lora_merged"):
+    for name in ("data", "base", "logs", "lora_merged", "plan", "lora_answers"):
         (configs / f"{name}.yaml").write_text(SOUND)
     with pytest.raises(TutorialError, match=words) as caught:
         settings.resolve("smoke", methods=wanted)
