@@ -21,6 +21,7 @@ TESTED = {
     "test_ai_core.py": "what the 4-bit kernels dispatch, against tests/worker/ai_core.toml",
     "test_doors.py": "the entry points that bitsandbytes loads",
     "test_several_cards.py": "a training on two processes, against one on one",
+    "test_whole_study.py": "a study for real, with its trainings, killed in the middle",
 }
 LAYERS = tomllib.loads((paths.ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
 
