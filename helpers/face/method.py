@@ -138,7 +138,9 @@ class MethodFace(SubjectFace):
 
         settings = self.tutorial.settings
         results = repeats.repeat(self.name, settings, self.tutorial.say)
-        return comparison_tables.seeds(results, settings.subjects)
+        measured = repeats.records(self.name, settings)
+        origins = [record.answers.origin for record in measured]
+        return comparison_tables.seeds(results, settings.subjects, origins)
 
     def merge(self) -> MergedView:
         """Merge the adapter into each base that the registry knows for it.

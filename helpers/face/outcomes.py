@@ -190,7 +190,8 @@ class ComparisonView(View):
         """Return the results of all seeds."""
         from helpers.results import comparison_tables
 
-        return comparison_tables.seeds(self.facts.seeds, self.facts.subjects)
+        facts = self.facts
+        return comparison_tables.seeds(facts.seeds, facts.subjects, [facts.origin])
 
     def examples(self) -> Dialogue:
         """Return a few held-out problems with what each subject wrote."""

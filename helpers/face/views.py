@@ -301,7 +301,8 @@ class AnswersView(View):
         from helpers.results import pairs, tables
 
         views = {view.subject.label: view.facts for view in (*others, self)}
-        return tables.examples(pairs.examples(views, count))
+        origins = [answers.origin for answers in views.values()]
+        return tables.examples(pairs.examples(views, count), origins=origins)
 
 
 @bounded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from helpers.ground.shown import Sentence, Several, Shown, Table
 from helpers.ground.words import sentences, tr, trn
@@ -158,12 +158,15 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def seeds(results: Sequence[SeedResult], subjects: Mapping[str, Subject]) -> Table:
+def seeds(
+    results: Sequence[SeedResult], subjects: Mapping[str, Subject], origins: Iterable[Origin] = ()
+) -> Table:
     """Return what trainings with several seeds came to: a row each, and mean ± deviation.
 
     Args:
         results: of one method or several.
         subjects: what is compared, by name.
+        origins: where and when they were measured; none where that stands elsewhere.
     """
     header = [tr("method"), tr("seed"), tr("held-out loss"), tr("train call")]
     rows = [
@@ -189,9 +192,10 @@ def seeds(results: Sequence[SeedResult], subjects: Mapping[str, Subject]) -> Tab
                     tr("{part} of {whole}", part=right, whole=own[0].n),
                 ]
             )
+    note = tables.notes(origins)
     if all(each.scored for each in results):
-        return Table([*header, tr("exact match")], rows)
-    return Table(header, [row[:-1] for row in rows])
+        return Table([*header, tr("exact match")], rows, note=note)
+    return Table(header, [row[:-1] for row in rows], note=note)
 
 
 def evidence(found: Comparison) -> Table:

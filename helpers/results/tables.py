@@ -139,7 +139,11 @@ def answers(found: Mapping[str, Answers]) -> Table:
     return _side_by_side(columns, notes(each.origin for each in found.values()))
 
 
-def examples(found: Iterable[Example], comparison: Comparison | None = None) -> Dialogue:
+def examples(
+    found: Iterable[Example],
+    comparison: Comparison | None = None,
+    origins: Iterable[Origin] = (),
+) -> Dialogue:
     """Return problems with each worked answer, right and wrong marked where that can be said.
 
     Those who wrote the same to the letter share a line.
@@ -147,6 +151,7 @@ def examples(found: Iterable[Example], comparison: Comparison | None = None) -> 
     Args:
         found: the problems.
         comparison: whose they are; None: their names are labels already.
+        origins: where and when they were answered, if that is not the comparison's.
     """
     subjects = comparison.subjects if comparison else {}
     mark = {True: "✓", False: "✗"}
@@ -166,7 +171,7 @@ def examples(found: Iterable[Example], comparison: Comparison | None = None) -> 
                 ],
             )
         )  # fmt: skip
-    return Dialogue(entries, comparison.origin.note() if comparison else "")
+    return Dialogue(entries, comparison.origin.note() if comparison else notes(origins))
 
 
 def chat(conversations: Mapping[str, Sequence[Said]]) -> Dialogue:

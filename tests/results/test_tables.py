@@ -98,6 +98,9 @@ def test_worked_answers_are_marked_and_not_rendered() -> None:
     line = escaping.markdown("$5 * 3$ <b>is</b> [it](http://x) # 8 #### 8")
     text = tables.examples(pairs.examples({"base model": before, "LoRA": after}, 1)).markdown()
     assert f"✗ *base model*: {line}" in text
+    assert "Measured on" not in text
+    noted = tables.examples(pairs.examples({"LoRA": after}, 1), origins=[ORIGIN])
+    assert noted.note == ORIGIN.note()
     assert "<b>" not in text
     assert "✓ *LoRA*" in text
     assert "Expected: 7.0" in text
@@ -163,8 +166,10 @@ def test_seeds_have_a_mean_and_a_deviation_where_there_are_several(three: Settin
         ["DoRA", "42", "0.4000", "50 s", "9 of 50"],
         ["LoRA", "2 seeds", "0.5500 ± 0.0707", "42 ± 1 s", "21.0 ± 1.4 of 50"],
     ]
+    assert table.note == ""
     results[0].scored = False
-    unscored = comparison_tables.seeds(results, three.subjects)
+    unscored = comparison_tables.seeds(results, three.subjects, [ORIGIN, ORIGIN])
+    assert unscored.note == ORIGIN.note()
     assert unscored.header == ["method", "seed", "held-out loss", "train call"]
     assert {len(row) for row in unscored.rows} == {4}
 
