@@ -7,8 +7,9 @@ activations hide what it saves.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from helpers.calls import factory
 from helpers.ground.files import read_json, write_bytes
@@ -39,6 +40,39 @@ def kept(run: RunFolder) -> ArticleMemory | None:
     return read_json(file, ArticleMemory, again) if file.is_file() else None
 
 
+def _inputs(settings: Settings, used: Mapping[str, recipes.Recipe]) -> dict[str, Any]:
+    """Return what the peaks depend on."""
+    return {
+        "form": schema.FORM,
+        "recipes": {name: recipes.without_places(recipe) for name, recipe in used.items()},
+        "model": models.sha256(settings.model.path),
+        "data": data.facts_of(settings.run).train_sha256,
+        "device": settings.profile.device,
+        "versions": versions(),
+    }
+
+
+def _recipes(settings: Settings) -> dict[str, recipes.Recipe]:
+    plain = untuned(settings)
+    return {method.name: recipes.for_training(method.name, plain) for method in plain.methods}
+
+
+def standing(settings: Settings) -> ArticleMemory | None:
+    """Return what was measured; None where that was not done, or not with these settings.
+
+    Args:
+        settings: the run's settings; the model and the data must be there.
+
+    Raises:
+        TutorialError: an input is missing, with the notebook that makes it.
+    """
+    if not settings.tuned or not (file := _kept(settings.run)).is_file():
+        return None
+    inputs = _inputs(settings, _recipes(settings))
+    done = steps.is_done(settings.run, "article_memory", inputs, file)
+    return kept(settings.run) if done else None
+
+
 def measure(settings: Settings, say: Callable[[str], None] = print) -> ArticleMemory | None:
     """Take a few real steps with the article's settings, and return the peaks of their tensors.
 
@@ -55,16 +89,7 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> ArticleMe
     if not settings.tuned:
         return None
     run, plain = settings.run, untuned(settings)
-    file = _kept(run)
-    used = {method.name: recipes.for_training(method.name, plain) for method in plain.methods}
-    inputs = {
-        "form": schema.FORM,
-        "recipes": {name: recipes.without_places(recipe) for name, recipe in used.items()},
-        "model": models.sha256(settings.model.path),
-        "data": data.facts_of(run).train_sha256,
-        "device": settings.profile.device,
-        "versions": versions(),
-    }
+    file, used = _kept(run), _recipes(settings)
 
     def action(making: Making) -> None:
         folder = making.folder / "short"
@@ -80,5 +105,5 @@ def measure(settings: Settings, say: Callable[[str], None] = print) -> ArticleMe
         found = ArticleMemory(training=peaks, origin=schema.origin(run.name))
         write_bytes(making.place(file), found.model_dump_json(indent=1).encode())
 
-    steps.done_once(run, "article_memory", inputs, file, action, say)
+    steps.done_once(run, "article_memory", _inputs(settings, used), file, action, say)
     return ArticleMemory.model_validate_json(file.read_bytes())

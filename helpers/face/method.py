@@ -176,16 +176,22 @@ class MethodFace(SubjectFace):
         Raises:
             TutorialError: one of them does not hold.
         """
+        from helpers.calls import article_memory
         from helpers.planning import planner
-        from helpers.results import checks
+        from helpers.results import checks, saving
 
         base = self.tutorial.subject(BASE).answers.facts
         settings = self.tutorial.settings
         facts = self.training.facts
         plan = planner.for_run(settings, lambda line: None)[self.name]
+        article = saving.article_steps(
+            planner.article_settings(settings, lambda line: None),
+            article_memory.standing(settings),
+            settings,
+        )
         return checks.conclude(
             [
                 *checks.of_training(facts, base, self.answers.facts),
-                *checks.of_memory(settings.profile.device, plan, facts.peaks),
+                *checks.of_memory(settings.profile.device, plan, facts.peaks, article),
             ]
         )

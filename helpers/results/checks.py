@@ -17,6 +17,7 @@ from helpers.inputs.settings import Settings
 from helpers.planning.plan import Plan
 from helpers.records.schema import Answers, Peaks, Training
 from helpers.results import peaks
+from helpers.results.saving import Step
 from helpers.results.schema import Comparison
 
 if TYPE_CHECKING:
@@ -189,13 +190,16 @@ def of_training(training: Training, before: Answers, after: Answers) -> list[Che
     ]
 
 
-def of_memory(device: str, plan: Plan, measured: Peaks) -> list[Check]:
+def of_memory(
+    device: str, plan: Plan, measured: Peaks, article: Iterable[Step] = ()
+) -> list[Check]:
     """Return the check that memory took what was planned, wherever it was measured.
 
     Args:
         device: npu, cuda or cpu: how near the two have to be; there is a check on a cpu alone.
         plan: what was planned.
         measured: the peaks of tensors, as the allocator counted them.
+        article: steps with the article's settings, each on the longest example.
     """
     if device not in PLAN_TOLERANCE:
         return []
@@ -213,6 +217,15 @@ def of_memory(device: str, plan: Plan, measured: Peaks) -> list[Check]:
             plan.evaluation.peak_bytes,
             measured.evaluation,
             measured.evaluation_longest,
+        ),
+        *(
+            (
+                tr("a training step of {method} with the article's settings", method=step.method),
+                step.planned.peak_bytes,
+                step.measured,
+                True,
+            )
+            for step in article
         ),
     ):
         if peak is None:

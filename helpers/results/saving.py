@@ -58,6 +58,24 @@ def _peak(trainings: Mapping[str, Training], method: str) -> int | None:
     return trainings[method].peaks.training if method in trainings else None
 
 
+def article_steps(
+    article: Mapping[str, Plan], measured: ArticleMemory | None, settings: Settings
+) -> list[Step]:
+    """Return the steps that were measured with the article's settings, by their methods' labels.
+
+    Args:
+        article: the plans with these settings.
+        measured: what the steps took; None: they were not taken.
+        settings: the run's settings.
+    """
+    taken = measured.training if measured else {}
+    return [
+        Step(settings.subjects[name].label, "article", article[name].training, peak)
+        for name, peak in taken.items()
+        if name in article
+    ]
+
+
 def note(trainings: Mapping[str, Training], measured: ArticleMemory) -> str:
     """Return where and when these steps were measured."""
     return tables.notes([measured.origin, *(training.origin for training in trainings.values())])

@@ -47,7 +47,11 @@ def test_steps_take_what_was_planned_and_leave_nothing_but_their_peaks(tuned: Se
     # Asked again, nothing is done again.
     assert article_memory.measure(tuned, said.append) == found
     assert any("Re-using article_memory" in line for line in said)
+    # What was measured with other settings says nothing of these.
+    assert article_memory.standing(tuned) == found
+    assert article_memory.standing(replace(tuned, overrides={"lora_rank": 4})) is None
 
 
 def test_a_run_with_the_articles_settings_has_nothing_to_measure(tuned: Settings) -> None:
     assert article_memory.measure(replace(tuned, tuned=False)) is None
+    assert article_memory.standing(replace(tuned, tuned=False)) is None

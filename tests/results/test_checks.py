@@ -17,7 +17,7 @@ from helpers.inputs import data
 from helpers.inputs.settings import Settings
 from helpers.machine.memory import MemoryTrace
 from helpers.records.schema import LossPoint, Peaks
-from helpers.results import checks, comparison
+from helpers.results import checks, comparison, saving
 
 BEFORE, AFTER = make_answers([False] * 4, "before"), make_answers([True] * 4, "after")
 
@@ -97,6 +97,16 @@ def test_memory_that_is_far_from_its_plan_fails(measured: dict[str, int], words:
         checks.conclude(checks.of_memory("cpu", PLAN, peaks))
     # A card's allocator rounds, so more is allowed there.
     assert checks.of_memory("npu", PLAN, peaks) == []
+
+
+@pytest.mark.parametrize(("mebibytes", "holds"), [(99, True), (97, False), (103, False)])
+def test_steps_with_the_articles_settings_are_held_to_their_plan_too(
+    mebibytes: int, holds: bool
+) -> None:
+    step = saving.Step("QLoRA", "article", PLAN.training, mebibytes * 2**20)
+    [check] = checks.of_memory("cpu", PLAN, Peaks(training=100 * 2**20), [step])
+    assert check.holds == holds
+    assert "a training step of QLoRA with the article's settings took" in check.figures
 
 
 def test_memory_that_was_measured_without_the_longest_example_may_be_less() -> None:
