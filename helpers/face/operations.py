@@ -71,11 +71,13 @@ class Operations(View):
 
         Raises:
             TutorialError: a notebook failed, or another run is at work in the folder; or, before
-                anything starts, an override or a folder that would end it.
+                anything starts, an override, a folder or missing data that would end it.
         """
         from helpers.calls import notebooks
         from helpers.doctor import beforehand
+        from helpers.inputs import sources
 
+        sources.check(self.settings.profile.data.source)
         beforehand.check(self.settings)
         notebooks.run_notebooks(self.settings, dict(parameters), self.say)
 

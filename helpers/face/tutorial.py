@@ -128,12 +128,13 @@ class Tutorial(Operations):
         """Bring the base model to this machine, unless it is here.
 
         Raises:
-            TutorialError: no network, a wrong hash, a full disk, or a folder that is no model; or
-                an override that LLaMA-Factory would refuse.
+            TutorialError: no network, a wrong hash, a full disk, or a folder that is no model; or,
+                before that, an override that LLaMA-Factory would refuse, or data that are not here.
         """
         from helpers.doctor import beforehand
-        from helpers.inputs import models
+        from helpers.inputs import models, sources
 
+        sources.check(self.settings.profile.data.source)
         beforehand.check(self.settings)
         log = self.settings.run.logs / "model.log"
         return ModelView(self.settings.model, models.obtain(self.settings.model, log))

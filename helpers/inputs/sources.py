@@ -86,6 +86,25 @@ def from_hub(source: str) -> bool:
     return source == "math10k" or not (source == "generated" or Path(source).is_absolute())
 
 
+def check(source: str) -> None:
+    """Check that what a source names is there, if it is the path of something.
+
+    Raises:
+        TutorialError: there is neither a file nor a folder.
+    """
+    path = Path(source)
+    if from_hub(source) or source == "generated" or path.is_dir() or path.is_file():
+        return
+    raise TutorialError(
+        tr(
+            "There is no file or folder {path}: DATA= takes math10k, generated, the path of a "
+            "file ({kinds}) or of a folder of them, or a ModelScope id, owner/name.",
+            path=paths.shown(path),
+            kinds=", ".join(KINDS),
+        )
+    )
+
+
 def obtain(source: str, run: paths.RunFolder, say: Callable[[str], None] = print) -> Obtained:
     """Bring the problems to this machine.
 
@@ -106,18 +125,10 @@ def obtain(source: str, run: paths.RunFolder, say: Callable[[str], None] = print
         return _math10k(run, say)
     if from_hub(source):
         return Obtained("modelscope", source, _in_folder(_from_modelscope(source, run), say))
+    check(source)
     path = Path(source)
     if path.is_dir():
         return Obtained("folder", path.name, _in_folder(path, say))
-    if not path.is_file():
-        raise TutorialError(
-            tr(
-                "There is no file or folder {path}: DATA= takes math10k, generated, the path of a "
-                "file ({kinds}) or of a folder of them, or a ModelScope id, owner/name.",
-                path=paths.shown(path),
-                kinds=", ".join(KINDS),
-            )
-        )
     return Obtained("file", path.name, (path,))
 
 

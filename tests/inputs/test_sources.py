@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from modelscope_server import serving
 
+from helpers import Tutorial
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import data, settings, sources
@@ -52,6 +53,15 @@ def test_a_path_that_does_not_exist_says_so(runs: Path, text: str) -> None:
     with pytest.raises(TutorialError, match="There is no file or folder") as caught:
         data.prepare(chosen, say=lambda line: None)
     assert Path(text).name in caught.value.message
+
+
+def test_it_says_so_before_a_model_is_fetched(runs: Path) -> None:
+    tutorial = Tutorial("smoke", run="test", data="no-such-file")
+    for act in (tutorial.obtain, lambda: tutorial.run_notebooks({})):
+        with pytest.raises(TutorialError, match="There is no file or folder"):
+            act()
+    assert not paths.MODELS.exists()
+    assert not runs.exists()
 
 
 def obtained(folder: Path, said: list[str]) -> Obtained:
