@@ -165,13 +165,12 @@ def trial(profile: Profile = AUTO, model: Model = AUTO, run: Run = AUTO) -> None
         method.answer()
 
 
-@app.command()
+@app.command(help=tr("Try kernels and recipes on the card that is here, in ten minutes."))
 def card(
     profile: Profile = AUTO,
-    folder: Annotated[Path | None, typer.Option(help="takes the two files")] = None,
-    what: Annotated[Path | None, typer.Option(help="what to do, as configs/card.yaml")] = None,
+    folder: Annotated[Path | None, typer.Option(help=tr("takes the two files"))] = None,
+    what: Annotated[Path | None, typer.Option(help=tr("what to do, as configs/card.yaml"))] = None,
 ) -> None:
-    """Try kernels and recipes on the card that is here, in ten minutes."""
     found = Tutorial(profile, run="card", say=_say).try_card(folder, what)
     found.print(console)
     for file in found.write():

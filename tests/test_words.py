@@ -20,7 +20,7 @@ PROSE = re.compile(r"[A-Za-z]{2,}[^A-Za-z]* [A-Za-z]{2,}")
 # Where a reader's words go in: calls by name, with the arguments that are words.
 SHOWN = {"TutorialError", "Check", "Sentence", "Table", "facts", "say", "_say", "print", "ok",
          "warn", "fail", "set_title", "set_xlabel", "set_ylabel", "suptitle", "set",
-         "new_figure", "legend", "append_row", "Entry"}  # fmt: skip
+         "new_figure", "legend", "append_row", "Entry", "Option", "command"}  # fmt: skip
 
 
 def _name(call: ast.Call) -> str:
@@ -72,10 +72,21 @@ def test_no_sentence_goes_past_the_catalogue(file: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     ["raise TutorialError('The disk is full.')", "say(f'Doing {name} again')",
-     "Table(['the heading'], rows)", "figure.suptitle('Loss so far')"],
+     "Table(['the heading'], rows)", "figure.suptitle('Loss so far')",
+     "typer.Option(help='takes the two files')"],
 )  # fmt: skip
 def test_a_planted_sentence_is_found(line: str) -> None:
     assert list(untranslated(line))
+
+
+def test_no_command_says_what_its_docstring_says() -> None:
+    """typer would show it to readers as it stands."""
+    tree = ast.parse((paths.ROOT / "helpers/__main__.py").read_text("utf-8"))
+    commands = [call for call in ast.walk(tree) if isinstance(call, ast.Call)
+                and ast.unparse(call.func) == "app.command"]  # fmt: skip
+    assert len(commands) > 8
+    for call in commands:
+        assert "help" in [keyword.arg for keyword in call.keywords], call.lineno
 
 
 def test_what_goes_through_it_is_not_found() -> None:

@@ -22,7 +22,7 @@ from helpers.ground import paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import locked, refusals_explained, write_bytes
 from helpers.ground.words import tr
-from helpers.inputs import methods
+from helpers.inputs import methods, recipes
 from helpers.inputs.settings import Settings
 from helpers.programs import process
 
@@ -80,6 +80,22 @@ def _check_methods(settings: Settings) -> None:
                 missing=", ".join(name for name in told if name not in asked),
             )
         )
+    first, *others = settings.methods
+    for other in others:
+        used = [recipes.without_places(each.recipe | settings.changes) for each in (first, other)]
+        differing = [row[0] for row in recipes.differences(*used)]
+        if unfair := methods.beyond_the_method(first, other, differing):
+            raise TutorialError(
+                tr(
+                    "{other} differs from {first} in {keys}, which makes no method, so comparing "
+                    "the two would not be fair: have the same in {first_file} and {other_file}.",
+                    first=first.label,
+                    other=other.label,
+                    keys=", ".join(unfair),
+                    first_file=paths.shown(first.file),
+                    other_file=paths.shown(other.file),
+                )
+            )
 
 
 def run_notebooks(
@@ -95,8 +111,9 @@ def run_notebooks(
         say: takes one line a notebook.
 
     Raises:
-        TutorialError: METHODS leaves out one that notebooks 3 and 4 tell of, a notebook failed, or
-            the folder is in use by another run.
+        TutorialError: METHODS leaves out one that notebooks 3 and 4 tell of, or names one whose
+            recipe differs in more than its method; a notebook failed, or the folder is in use by
+            another run.
     """
     _check_methods(settings)
     run = settings.run

@@ -6,7 +6,7 @@ What readers know a method by is what its file's first comment begins with ("# Q
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,22 @@ def load(name: str) -> Method:
         )
     keys.check(recipe, paths.shown(file))
     return Method(name, _label(file, name), file, recipe)
+
+
+def beyond_the_method(first: Method, other: Method, differing: Iterable[str]) -> list[str]:
+    """Return the keys in which two recipes differ, and which make no method.
+
+    A key is the method's own if it can be one, and the files in configs/ differ in it: a rank that
+    only one of the two was given by an override makes no method.
+
+    Args:
+        first: what the other is compared with.
+        other: the other method.
+        differing: the keys in which their recipes, as they are used, differ.
+    """
+    names = first.recipe | other.recipe
+    own = {key for key in names if first.recipe.get(key) != other.recipe.get(key)}
+    return [key for key in differing if key not in own & keys.of_a_method()]
 
 
 def default() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.words import tr
 from helpers.inputs import keys, recipes
-from helpers.inputs.methods import Method
+from helpers.inputs.methods import Method, beyond_the_method
 from helpers.inputs.subjects import BASE, Subject
 from helpers.machine.hardware import Hardware
 from helpers.records.schema import Origin, Record
@@ -140,9 +140,6 @@ def trained(record: Record) -> recipes.Recipe:
 def differences(methods: Sequence[Method], found: Mapping[str, Record]) -> list[Difference]:
     """Return how each further training differs from the first, once nothing but the method does.
 
-    A key is the method's own if it can be one, and the files in configs/ differ in it: a rank that
-    only one of the two was given by an override makes no method.
-
     Args:
         methods: what is compared.
         found: their records, by name.
@@ -154,8 +151,7 @@ def differences(methods: Sequence[Method], found: Mapping[str, Record]) -> list[
     rows_of_all = []
     for other in others:
         rows = recipes.differences(trained(found[first.name]), trained(found[other.name]))
-        own = {row[0] for row in recipes.differences(first.recipe, other.recipe)}
-        unfair = [row[0] for row in rows if row[0] not in own & keys.of_a_method()]
+        unfair = beyond_the_method(first, other, [row[0] for row in rows])
         if unfair:
             raise TutorialError(
                 tr(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -37,6 +38,25 @@ def test_a_run_without_what_the_notebooks_tell_of_is_refused_before_anything_sta
         notebooks.run_notebooks(chosen, {}, lambda line: None)
     executed.assert_not_called()
     assert not chosen.run.root.exists()
+
+
+def test_recipes_that_differ_in_more_than_the_method_are_refused_before_anything_starts(
+    runs: Path, executed: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison at the end would refuse them, after hours of training."""
+    folder = tmp_path / "configs"
+    shutil.copytree(paths.CONFIGS, folder)
+    monkeypatch.setattr(paths, "CONFIGS", folder)
+    recipe = (folder / "lora.yaml").read_text("utf-8")
+    (folder / "mine.yaml").write_text(f"# Mine: faster\n{recipe}lora_rank: 64\nweight_decay: 0.5\n")
+    named = {"run": "test", "methods": "lora qlora mine"}
+    with pytest.raises(TutorialError, match=r"Mine differs from LoRA in weight_decay, .* not be"):
+        notebooks.run_notebooks(settings.resolve("smoke", **named), {}, lambda line: None)
+    executed.assert_not_called()
+    # Where an override sets it for all, they do not differ in it.
+    same = settings.resolve("smoke", **named, overrides={"weight_decay": 0.1})
+    notebooks.run_notebooks(same, {}, lambda line: None)
+    assert executed.call_count == len(paths.NOTEBOOK_NAMES)
 
 
 def test_further_methods_and_another_order_are_taken(runs: Path, executed: Mock) -> None:
