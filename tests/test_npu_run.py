@@ -113,6 +113,7 @@ def test_the_records_say_what_the_first_real_run_has_to(
         peaks = record.training.peaks
         assert peaks.training
         assert peaks.evaluation
+        assert peaks.loading
         assert peaks.training_longest
         assert peaks.evaluation_longest
 

@@ -66,6 +66,7 @@ class Peaks(BaseModel):
 
     training: int | None = None  # of an optimizer step
     evaluation: int | None = None
+    loading: int | None = None  # until the model was ready; no CPU counts it
     # Whether the longest example was in what was measured, which is what a plan is made for.
     training_longest: bool = False
     evaluation_longest: bool = False

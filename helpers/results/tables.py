@@ -96,6 +96,7 @@ def _training(training: Training) -> dict[str, str]:
     for name, peak in (
         (tr("peak of tensors in a training step (allocator)"), allocated.training),
         (tr("peak of tensors in an evaluation (allocator)"), allocated.evaluation),
+        (tr("peak of tensors while the model was loaded (allocator)"), allocated.loading),
     ):
         if peak is not None:
             rows[name] = peaks.decimal(peak)

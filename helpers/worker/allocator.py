@@ -62,6 +62,13 @@ class Meter:
         self.running = False
         self._memory = None if self.costly else torch.get_device_module(device)
 
+    def until_now(self) -> int | None:
+        """Return the most bytes since the process began, or since `begin`; None on a CPU.
+
+        There nothing was recorded before `begin`, and most weights are mapped from their file.
+        """
+        return int(self._memory.max_memory_allocated()) if self._memory else None
+
     def begin(self, model: torch.nn.Module, optimizer: Any = None) -> None:
         """Begin to measure; `model` and `optimizer` are what is in memory already."""
         self.running = True

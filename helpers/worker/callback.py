@@ -85,7 +85,10 @@ def digest(model: Any) -> dict[str, Any]:
 
 
 class _Peaks:
-    """The peaks of steps and evaluations: of all where that costs nothing, of a few on a CPU."""
+    """The peaks of steps and evaluations: of all where that costs nothing, of a few on a CPU.
+
+    Made once the model is loaded: what that took is the first of them, where a device counted it.
+    """
 
     def __init__(self, device: str) -> None:
         from helpers.worker.allocator import Meter
@@ -93,6 +96,8 @@ class _Peaks:
         self.meter = Meter(device)
         self.measured: Literal["training", "evaluation"] | None = None
         self.found: dict[str, int] = {}
+        if loading := self.meter.until_now():
+            self.found["loading"] = loading
         # Whether the longest example was in what was measured.
         self.longest = {"training": not self.meter.costly, "evaluation": not self.meter.costly}
 
@@ -163,7 +168,7 @@ def _callback() -> type[Any]:
                 found |= {what: max(found.get(what, 0), size) for what, size in taken.items()}
             for what, size in found.items():
                 if self.told_peaks.get(what) != size:
-                    longest = any(seen[what] for taken, seen in everywhere if what in taken)
+                    longest = any(seen.get(what) for taken, seen in everywhere if what in taken)
                     self.tell("peak", of=what, bytes=size, longest=longest)
             self.told_peaks = found
 

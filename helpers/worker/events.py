@@ -25,8 +25,8 @@ Name = Literal[
     "losses",  # nats, tokens: of each held-out problem, at the evaluation after training
     "train_end",  # the training loop is over
     "digest",  # digest, tensors, bytes of the frozen weights, after training
-    "peak",  # of: training or evaluation; bytes: the most that tensors took; longest: whether the
-    # longest example was in what was measured
+    "peak",  # of: loading, training or evaluation; bytes: the most that tensors took; longest:
+    # whether the longest example was in what was measured
 ]
 
 
@@ -46,7 +46,7 @@ class Event(TypedDict, total=False):
     longest: bool
     nats: list[float]
     tokens: list[int]
-    of: Literal["training", "evaluation"]
+    of: Literal["loading", "training", "evaluation"]
 
 
 def parse(lines: Iterable[str]) -> list[Event]:

@@ -41,6 +41,7 @@ TOLD: tuple[events.Event, ...] = (
     {"event": "evaluated", "at": 3.0, "step": 12, "loss": 1.5, "seconds": 1.25},
     {"event": "train_end", "at": 8.0, "step": 12},
     {"event": "digest", "at": 8.0, **DIGEST},
+    {"event": "peak", "at": 8.0, "of": "loading", "bytes": 90, "longest": False},
     {"event": "peak", "at": 8.0, "of": "training", "bytes": 70, "longest": True},
     {"event": "peak", "at": 9.0, "of": "training", "bytes": 60, "longest": True},
     {"event": "digest", "at": 9.0, **DIGEST},
@@ -88,6 +89,7 @@ def test_the_facts_of_a_training(ready: settings.Settings, monkeypatch: pytest.M
     assert (trained.train_seconds, trained.evaluation_seconds) == (6.0, 2.0)
     assert trained.samples_per_second == 48 / 4.0
     assert (trained.peaks.training, trained.peaks.evaluation) == (70, None)
+    assert trained.peaks.loading == 90
     assert trained.frozen_weights.before == trained.frozen_weights.after
     assert trained.frozen_weights.before.digest == DIGEST["digest"]
     assert (trained.origin.run, trained.origin.machine) == ("test", hardware.describe())

@@ -45,6 +45,10 @@ def test_facts_of_a_training_name_the_memory_for_what_it_is() -> None:
     assert rows["peak of tensors in an evaluation (allocator)"] == "0.30 GB"
     assert rows["peak of resident memory of the training process"] == "1.00 GB"
     assert rows["training loss, first and last logged"] == "2.000 → 0.250"
+    assert "peak of tensors while the model was loaded (allocator)" not in rows
+    on_a_card = make_training(peaks={"training": 4 * 10**8, "loading": 2 * 10**8})
+    shown = column(tables.trainings({"LoRA": on_a_card}))
+    assert shown["peak of tensors while the model was loaded (allocator)"] == "0.20 GB"
     names = list(rows)
     assert names.index("peak of tensors in a training step (allocator)") < (
         names.index("peak of resident memory of the training process")

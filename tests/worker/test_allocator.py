@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
+import npusim
 import pytest
 import torch
 
+from helpers.ground import paths
 from helpers.worker.allocator import Meter, bytes_of, tensors_of
 
 MIB = 2**20
@@ -86,3 +92,25 @@ def test_gradients_scales_and_the_optimizers_state_are_there_too() -> None:
 def test_a_storage_that_two_tensors_share_counts_once() -> None:
     tensor = torch.zeros(MIB, dtype=torch.uint8)
     assert bytes_of([tensor, tensor[1:], tensor.view(2, -1)]) == MIB
+
+
+LOADING = """
+import json, torch, torch_npu
+from helpers.worker.callback import _Peaks
+full = torch.zeros(4 << 20, dtype=torch.uint8).to("npu:0")
+packed = full[: 1 << 20].clone()
+del full
+print(json.dumps(_Peaks("npu").found))
+"""
+
+
+@pytest.mark.skipif(npusim.available() is not None, reason=str(npusim.available()))
+def test_what_loading_took_is_known_where_the_device_counts_it() -> None:
+    """Weights that are quantised on the way lie there whole for a moment."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], env=npusim.environment(), cwd=paths.ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {"loading": 5 << 20}
+    assert Meter("cpu").until_now() is None
