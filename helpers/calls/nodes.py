@@ -14,7 +14,7 @@ from helpers.calls import factory
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.words import tr
-from helpers.inputs import recipes
+from helpers.inputs import recipes, sharing
 from helpers.inputs.settings import Settings
 
 PORT = 29500  # torchrun's own
@@ -68,8 +68,10 @@ def commands(settings: Settings, nodes: str, address: str, port: str = "") -> st
     lines = []
     for method in settings.methods:
         output = settings.run.root / "nodes" / method.name
-        recipe = recipes.for_training(method.name, together) | {
-            "output_dir": paths.in_recipe(output)
+        recipe = {
+            **recipes.for_training(method.name, together),
+            **sharing.between(together.cards, together.profile.device),
+            "output_dir": paths.in_recipe(output),
         }
         file = settings.run.recipes / f"{method.name}_nodes.yaml"
         start = factory.words("train")

@@ -13,7 +13,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_json, sha256_file, write_bytes
 from helpers.ground.words import tr
-from helpers.inputs import data, models, recipes
+from helpers.inputs import data, models, recipes, sharing
 from helpers.inputs.recipes import Recipe
 from helpers.inputs.settings import Settings
 from helpers.programs import faults, steps
@@ -164,6 +164,7 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     run = settings.run
     facts = data.facts_of(run)
     used = recipes.for_training(method, settings)
+    used |= sharing.between(settings.cards, settings.profile.device)
     final = run.adapter(method)
     inputs = {
         "form": schema.FORM,

@@ -50,7 +50,7 @@ def check_cards(settings: Settings) -> None:
     if settings.cards == 1:
         return
     for method in settings.methods:
-        sharing.shared(method.recipe | settings.changes, settings.cards, settings.profile.device)
+        sharing.shared(method.recipe | settings.changes, settings.cards)
     found = hardware.visible_cards(settings.profile.device)
     if len(found) < settings.cards:
         raise TutorialError(

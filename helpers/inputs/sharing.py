@@ -20,7 +20,7 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def shared(recipe: Recipe, cards: int, device: str) -> Recipe:
+def shared(recipe: Recipe, cards: int) -> Recipe:
     """Return the recipe that each of several cards takes, so that a step's batch stays the same.
 
     Micro-batches are shared out first; where there are too few, the examples of one as well. So are
@@ -30,7 +30,6 @@ def shared(recipe: Recipe, cards: int, device: str) -> Recipe:
     Args:
         recipe: of a training on one card.
         cards: how many there are; with one, the recipe stays as it is.
-        device: npu, cuda or cpu.
 
     Raises:
         TutorialError: the batch of a step does not divide by the cards.
@@ -54,9 +53,19 @@ def shared(recipe: Recipe, cards: int, device: str) -> Recipe:
                 cards=cards,
             )
         )
-    # Between CPUs, processes speak by gloo; a card's own way is accelerate's to choose.
-    way = {"ddp_backend": "gloo"} if device == "cpu" else {}
     evaluated = recipe.get(EVALUATED, 8)
     if _count(evaluated) and evaluated % cards == 0:
         evaluated //= cards
-    return recipe | {ROWS: each, MICRO_BATCHES: micro_batches // common, EVALUATED: evaluated} | way
+    return recipe | {ROWS: each, MICRO_BATCHES: micro_batches // common, EVALUATED: evaluated}
+
+
+def between(cards: int, device: str) -> Recipe:
+    """Return what a recipe needs besides, so that the processes of a training speak to each other.
+
+    Whoever looks at one process alone, as a plan does, must do without it.
+
+    Args:
+        cards: how many there are.
+        device: npu, cuda or cpu. A card's own way is accelerate's to choose.
+    """
+    return {"ddp_backend": "gloo"} if cards > 1 and device == "cpu" else {}

@@ -21,17 +21,17 @@ def test_a_step_takes_as_many_examples_or_it_is_one_sentence(
     whole = {sharing.ROWS: rows, sharing.MICRO_BATCHES: micro_batches, sharing.EVALUATED: 2}
     if rows * micro_batches % cards:
         with pytest.raises(TutorialError, match="does not divide by") as caught:
-            sharing.shared(whole, cards, "npu")
+            sharing.shared(whole, cards)
         assert "\n" not in str(caught.value)
         return
-    each = sharing.shared(whole, cards, "npu")
+    each = sharing.shared(whole, cards)
     assert each[sharing.ROWS] * each[sharing.MICRO_BATCHES] * cards == rows * micro_batches
     assert min(each[sharing.ROWS], each[sharing.MICRO_BATCHES]) >= 1
 
 
 def test_with_one_card_a_recipe_stays_as_it_is(smoke: settings.Settings) -> None:
     whole = {sharing.ROWS: 2, sharing.MICRO_BATCHES: 2}
-    assert sharing.shared(whole, 1, "cpu") is whole
+    assert sharing.shared(whole, 1) is whole
     used = recipes.for_training("lora", smoke, planned=True)
     assert "ddp_backend" not in used
     assert used[sharing.MICRO_BATCHES] == 2
@@ -40,11 +40,12 @@ def test_with_one_card_a_recipe_stays_as_it_is(smoke: settings.Settings) -> None
 def test_micro_batches_are_shared_out_first_then_their_examples(smoke: settings.Settings) -> None:
     on_two = recipes.for_training("lora", replace(smoke, cards=2), planned=True)
     assert (on_two[sharing.ROWS], on_two[sharing.MICRO_BATCHES]) == (2, 1)
-    assert on_two["ddp_backend"] == "gloo"
+    assert sharing.between(2, "cpu") == {"ddp_backend": "gloo"}
+    assert sharing.between(1, "cpu") == sharing.between(8, "npu") == {}
     on_four = recipes.for_training("lora", replace(smoke, cards=4), planned=True)
     assert (on_four[sharing.ROWS], on_four[sharing.MICRO_BATCHES]) == (1, 1)
 
 
 def test_what_is_no_count_is_left_to_whoever_refuses_it() -> None:
     odd = {sharing.ROWS: "many", sharing.MICRO_BATCHES: True}
-    assert sharing.shared(odd, 2, "npu") == odd
+    assert sharing.shared(odd, 2) == odd
