@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from helpers.ground import paths
+from helpers.ground import paths, words
+from helpers.results import card_page
 
 ENGLISH, CHINESE = (
     (paths.ROOT / name).read_text("utf-8") for name in ("README.md", "README_zh.md")
@@ -84,3 +85,10 @@ def test_the_sections_that_readers_look_for_are_there() -> None:
 def test_a_difference_between_the_two_is_found() -> None:
     changed = ENGLISH.replace("| `RUN` |", "| `RUNS` |", 1)
     assert tables(changed) != tables(CHINESE)
+
+
+@pytest.mark.parametrize(("text", "language"), [(ENGLISH, "en"), (CHINESE, "zh")])
+def test_the_table_of_real_cards_is_the_one_that_their_files_make(text: str, language: str) -> None:
+    with words.spoken(language):
+        table = card_page.overview(card_page.read(paths.CARDS))
+    assert f"<!-- cards -->\n{table}\n<!-- /cards -->" in text

@@ -1,5 +1,5 @@
 # Makefile 自己要说的话，中文版（Makefile 按 LANGUAGE 或 locale 引入；tests/test_words.py 检查是否齐全）。
-NEEDS_PYTHON_SAYS = 需要 Python $(subst $() ,、,$(VERSIONS))，而 '$(PYTHON)' 不是其中之一：请安装一个，或用 'make PYTHON=/path/to/python3.11 ...' 指明它的位置。
+NEEDS_PYTHON_SAYS = 需要 Python $(subst $() ,、,$(VERSIONS:%=%))，而 '$(PYTHON)' 不是其中之一：请安装一个，或用 'make PYTHON=/path/to/python3.11 ...' 指明它的位置。
 NEEDS_VENV_SAYS = Python 无法创建虚拟环境：在 Debian 和 Ubuntu 上请先执行 'apt install python3.11-venv'，再重新执行这条命令。
 SETTING_UP_SAYS = 正在按 $(LOCK) 安装 $(VENV) ……
 MAKING_PYTHON_SAYS = 本机没有合适的 Python：由 conda 在 .venv-python 中建立 Python 3.11 ……
