@@ -190,7 +190,8 @@ def nodes(
         str, typer.Option(envvar="MASTER_PORT", help=tr("port of the first machine"))
     ] = "",
 ) -> None:
-    Tutorial(profile, model, run, say=_say).node_commands(count, address, port).print(console)
+    # Whole lines, however long: they are there to be copied.
+    _say(Tutorial(profile, model, run, say=_say).node_commands(count, address, port).plain())
 
 
 def _stopped() -> int:
