@@ -17,7 +17,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import refusals_explained, sha256_file, sha256_json
 from helpers.ground.words import tr
-from helpers.inputs import rows, wordproblems
+from helpers.inputs import rows
 from helpers.inputs.file_kinds import KINDS, SPELT, named_kind
 from helpers.inputs.readers import explained, listed
 from helpers.programs import process, steps
@@ -156,6 +156,8 @@ def _math10k(run: paths.RunFolder, say: Callable[[str], None]) -> Obtained:
 
 
 def _generate(run: paths.RunFolder, say: Callable[[str], None]) -> Path:
+    from helpers.inputs import wordproblems  # the face can do without it
+
     file = run.root / "source.parquet"
 
     def write(making: Making) -> None:
