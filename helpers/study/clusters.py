@@ -55,8 +55,17 @@ def environment(address: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k in kept}
 
 
-def refusal(event: Mapping[str, str], address: str) -> TutorialError:
-    """Return the error for what on_ray.py told of a Ray that takes no trials."""
+def refusal(event: Mapping[str, str], address: str, log: Path) -> TutorialError:
+    """Return the error for what on_ray.py told of a Ray that takes no trials.
+
+    Args:
+        event: what was told.
+        address: the cluster's; "" for this machine.
+        log: what Ray said; of a token that is refused it speaks there alone.
+    """
+    why = event["why"]
+    if why == "silent" and "InvalidAuthToken" in log.read_text(encoding="utf-8", errors="replace"):
+        why = "token"
     sentences = {
         "slow": tr(
             "Ray did not start in ten minutes, for which this machine is too busy: run the same "
@@ -90,4 +99,4 @@ def refusal(event: Mapping[str, str], address: str) -> TutorialError:
             file=event.get("file", ""),
         ),
     }
-    return TutorialError(sentences[event["why"]])
+    return TutorialError(sentences[why], log=log)

@@ -1,5 +1,7 @@
 """Do trials side by side with Ray: `.venv-study/bin/python helpers/study/on_ray.py PLAN`.
 
+With `start` and its options for an argument it is `ray start`, but for its patience.
+
 Runs in a .venv of its own that has Ray and nothing of this project, so it imports nothing of it.
 PLAN is a JSON: `trials` (each with `name`, `command`, `env` and `log`, in the order in which they
 are begun), `kind` (cpu, cuda or npu), `cards`, `workers`, `cores`, `retries`, `guard` (the program
@@ -14,6 +16,7 @@ told to anyone. Ray and all that it has started end with this program.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import secrets
@@ -42,6 +45,7 @@ QUIET = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_process_group_cleanup_enabled": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_agent_register_timeout_ms": str(1000 * STARTING),
     # Who does not know the token is not served, not even on this machine.
     "RAY_AUTH_MODE": "token",
 }
@@ -108,9 +112,7 @@ def free_ports(count: int) -> list[int]:
 def begin(ray: Any, plan: dict[str, Any]) -> subprocess.Popen[bytes] | None:
     """Start Ray on this machine, for this machine; return its guard, None where it did not start.
 
-    It gives its raylet 30 s to be known, and the raylet its agents 15 s to say at which ports they
-    are (ray-project/ray#65983). Where a busy machine does not give them that, it ends, and is
-    started again.
+    Where it ends before that, it is started again.
     """
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     until = time.monotonic() + STARTING
@@ -129,6 +131,45 @@ def begin(ray: Any, plan: dict[str, Any]) -> subprocess.Popen[bytes] | None:
             return None
 
 
+def start() -> None:
+    """Be `ray start`, with patience for a busy machine.
+
+    Ray gives its raylet 30 s to be known, and the raylet gives each of its agents 15 s to say at
+    which port it is, and ends (ray-project/ray#65983). Here the ports are said beforehand: without
+    a dashboard the agents have but one, which is chosen.
+    """
+    from ray import _raylet
+    from ray._private import services
+    from ray.scripts.scripts import main
+
+    until = time.monotonic() + STARTING
+    started, known = services.start_raylet, services.get_node
+
+    def start_raylet(*arguments: Any, **named: Any) -> Any:
+        given = inspect.signature(started).bind(*arguments, **named).arguments
+        ports = {
+            _raylet.METRICS_AGENT_PORT_NAME: -1,
+            _raylet.METRICS_EXPORT_PORT_NAME: -1,
+            _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME: -1,
+            _raylet.RUNTIME_ENV_AGENT_PORT_NAME: given["runtime_env_agent_port"],
+        }
+        for name, port in ports.items():
+            _raylet.persist_port(given["session_dir"], given["node_id"], name, port)
+        return started(*arguments, **named)
+
+    def get_node(*arguments: Any, **named: Any) -> Any:
+        while True:
+            try:
+                return known(*arguments, **named)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+    services.start_raylet, services.get_node = start_raylet, get_node
+    main()
+
+
 def end(head: subprocess.Popen[bytes]) -> None:
     """End Ray and all that it has started; asked to end by itself, it takes its time."""
     assert head.stdin
@@ -141,7 +182,7 @@ def head_command(plan: dict[str, Any], port: int, others: list[int]) -> list[str
     on_cpu, kind = plan["kind"] == "cpu", plan["kind"]
     npus = ["--resources=" + json.dumps({"NPU": plan["cards"]})] if kind == "npu" else []
     return [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+        sys.executable, __file__, "start", "--head", "--block",
         f"--node-ip-address={HOST}", f"--port={port}", "--include-dashboard=false",
         *(f"--{name}={number}" for name, number in zip(PORTS, others, strict=True)),
         f"--num-cpus={plan['workers'] if on_cpu else plan['cores']}",
@@ -161,8 +202,6 @@ def join(ray: Any, plan: dict[str, Any]) -> dict[str, str] | None:
         return {"why": "silent"}
     try:
         ray.init(plan["address"], log_to_driver=False, logging_level="ERROR")
-    except ray.exceptions.AuthenticationError:
-        return {"why": "token"}
     except (RuntimeError, ConnectionError) as error:
         print(error, flush=True)
         return {"why": "versions" if "ersion mismatch" in str(error) else "silent"}
@@ -221,7 +260,9 @@ def do_all(ray: Any, plan: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Do the plan that the command line names."""
+    """Do the plan that the command line names, or start Ray."""
+    if sys.argv[1] == "start":
+        start()
     plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     Path(plan["told"]).touch()
     os.environ.update(QUIET)

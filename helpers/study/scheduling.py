@@ -184,4 +184,4 @@ def run(
         )
     tick(study, follower.look())
     if follower.refused:
-        raise clusters.refusal(follower.refused, address)
+        raise clusters.refusal(follower.refused, address, logs / "ray.log")

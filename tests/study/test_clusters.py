@@ -58,7 +58,7 @@ def test_of_the_readers_ray_nothing_but_the_token_of_a_cluster_is_passed_on(
     ("event", "words"),
     [
         ({"why": "silent"}, "No Ray answers at ADDRESS=10.0.0.1:6379: start it there"),
-        ({"why": "token"}, "refuses this machine's token: copy"),
+        ({"why": "silent", "log": "x InvalidAuthToken: y"}, "refuses this machine's token: copy"),
         ({"why": "versions"}, "runs another Ray or Python"),
         ({"why": "cards"}, "has none of the cards or cores that the profile asks for"),
         ({"why": "folder", "node": "10.0.0.2", "file": "/shared/x"},
@@ -66,7 +66,10 @@ def test_of_the_readers_ray_nothing_but_the_token_of_a_cluster_is_passed_on(
         ({"why": "slow"}, "Ray did not start in ten minutes"),
     ],
 )  # fmt: skip
-def test_what_a_cluster_lacks_is_one_sentence(event: dict[str, str], words: str) -> None:
-    told = str(clusters.refusal(event, "10.0.0.1:6379"))
+def test_what_a_cluster_lacks_is_one_sentence(
+    tmp_path: Path, event: dict[str, str], words: str
+) -> None:
+    (tmp_path / "log").write_text(event.pop("log", "Failed to connect"))
+    told = clusters.refusal(event, "10.0.0.1:6379", tmp_path / "log").message
     assert words in told
     assert "\n" not in told

@@ -18,7 +18,7 @@ import pytest
 
 from helpers.ground import paths
 from helpers.programs import process
-from helpers.study import on_ray, scheduling
+from helpers.study import clusters, on_ray, scheduling
 
 pytestmark = pytest.mark.skipif(
     not scheduling.PYTHON.is_file(), reason="Ray is not here: 'make .venv-study/.ready' brings it"
@@ -69,14 +69,16 @@ def machine(folder: Path, host: str, token: str, first: str = "") -> Iterator[tu
     """Start Ray as on a machine of its own, with one core; give its address and its sockets."""
     env = {**os.environ, **on_ray.QUIET, "RAY_AUTH_TOKEN": token}
     log = folder / f"{host}.log"
-    for _ in range(8):  # Ray gives itself 30 s to start, which is too little for a busy machine
+    for _ in range(8):  # on a busy machine Ray may end before it has started
         with process.socket_folder() as sockets:
             port, *others = on_ray.free_ports(1 + len(on_ray.PORTS))
             plan = plan_of(folder, sockets, {}) | {"workers": 1}
-            own = {"--head": f"--address={first}", f"--port={port}": "--disable-usage-stats"}
-            command = [str(scheduling.PYTHON.with_name("ray"))] + [
-                (own.get(part, part) if first else part).replace(on_ray.HOST, host)
-                for part in on_ray.head_command(plan, port, others)[1:]
+            own = {f"--node-ip-address={on_ray.HOST}": f"--node-ip-address={host}"}
+            if first:
+                own |= {"--head": f"--address={first}", f"--port={port}": "--disable-usage-stats"}
+                own["--include-dashboard=false"] = "--disable-usage-stats"
+            command = [str(scheduling.PYTHON)] + [
+                own.get(part, part) for part in on_ray.head_command(plan, port, others)[1:]
             ]
             with process.running(command, log, env=env) as ray:
                 wait_for(lambda ray=ray: "--block" in log.read_text() or ray.guard.poll())
@@ -163,7 +165,9 @@ def test_a_cluster_refuses_what_cannot_be_done_there_and_goes_on_when_a_machine_
 ) -> None:
     one, other = on_ray.HOST, "127.0.0.3"
     with machine(tmp_path, one, "one") as (first, _):
-        assert refused(tmp_path, "another", address=first) == {"why": "token"}
+        told_of = refused(tmp_path, "another", address=first)
+        told_by_log = str(clusters.refusal(told_of, first, tmp_path / "ray.log"))
+        assert "refuses this machine's token" in told_by_log
         assert refused(tmp_path, address=first, kind="npu") == {"why": "cards"}
         nowhere = str(tmp_path / "nowhere")
         assert refused(tmp_path, address=first, guard=nowhere) == {

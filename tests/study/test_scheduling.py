@@ -93,7 +93,8 @@ def test_a_cluster_that_takes_no_trials_is_its_sentence_and_nothing_is_lost(
     def run(command: list[str], log: Path, **how: object) -> None:
         plan = json.loads(Path(command[2]).read_text())
         assert plan["address"] == "10.0.0.1:6379"
-        Path(plan["told"]).write_text('{"at": 1, "event": "refused", "why": "token"}\n')
+        Path(plan["told"]).write_text('{"at": 1, "event": "refused", "why": "silent"}\n')
+        log.write_text("InvalidAuthToken: Authentication token is missing or incorrect")
 
     monkeypatch.setattr(process, "run", run)
     monkeypatch.setattr(scheduling, "PYTHON", Path(__file__))
