@@ -15,6 +15,11 @@ import npusim
 import pytest
 import yaml
 
+from helpers.inputs import sharing
+from helpers.planning import planner
+from helpers.planning.plan import Question
+from helpers.worker import events
+
 REASON = npusim.available()
 needs_compiler = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
@@ -210,6 +215,40 @@ def test_qlora_needs_less_memory_and_always_the_same(
     assert qlora_in_little_memory.code == 0, qlora_in_little_memory.log[-3000:]
     assert qlora_in_little_memory.losses == qlora.losses
     assert qlora_in_little_memory.peak_bytes == qlora.peak_bytes
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_two_devices_train_what_one_trains_in_the_planned_memory(
+    method: str, request: pytest.FixtureRequest, train: Train, tmp_path: Path
+) -> None:
+    """LLaMA-Factory starts torchrun by itself where it sees two."""
+    alone: Training = request.getfixturevalue(method)
+    whole = {"lora": LORA, "qlora": QLORA}[method]
+    told = tmp_path / "events.jsonl"
+    two = train(
+        f"{method}-two",
+        sharing.shared(whole, 2),
+        NPUSIM_DEVICES="2",
+        ASCEND_RT_VISIBLE_DEVICES="0,1",
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        TUTORIAL_EVENTS=str(told),
+    )
+    assert two.code == 0, two.log[-3000:]
+    assert "device: npu:0" in two.log
+    assert "device: npu:1" in two.log
+    assert two.losses == pytest.approx(alone.losses, rel=1e-3)
+    results = [json.loads((each.output / "all_results.json").read_text()) for each in (alone, two)]
+    assert results[1]["eval_loss"] == pytest.approx(results[0]["eval_loss"], rel=1e-3)
+    # What DDP keeps for the exchange is in the plan, and counted by the device's own allocator.
+    used = yaml.safe_load(two.output.with_suffix(".yaml").read_text())
+    question = Question(recipe=used, device="npu", attention="math", cards=2)
+    [plan] = planner.ask([question], tmp_path / "plan.log")
+    taken = max(
+        event["bytes"] for event in events.read(told)
+        if event["event"] == "peak" and event["of"] == "training"
+    )  # fmt: skip
+    assert plan.training.peak_bytes == pytest.approx(taken, rel=0.01), plan.training.parts
 
 
 UPDATES = ("aten::_fused_adamw_", "aten::addcdiv.out")

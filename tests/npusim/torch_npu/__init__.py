@@ -108,6 +108,10 @@ from . import npu  # noqa: E402
 
 torch._register_device_module("npu", npu)
 sys.modules["torch.npu"] = npu
+if torch.distributed.is_available():
+    from . import hccl
+
+    hccl.register()
 torch.utils.generate_methods_for_privateuse1_backend()
 torch.version.cann = "0.0 (simulated)"
 atexit.register(_write_reports)
