@@ -8,7 +8,6 @@ leads to a page of the book, where there is one. What a language lacks stops the
 from __future__ import annotations
 
 import json
-import os
 import posixpath
 import re
 import shutil
@@ -147,8 +146,12 @@ class Tree:
             if there and not file.startswith(".."):
                 return file
         raise TutorialError(
-            f"{source} leads to {target}, which is not there: correct the link, and build the book "
-            "again."
+            tr(
+                "{source} leads to {target}, which is not there: correct the link, and build the "
+                "book again.",
+                source=source,
+                target=target,
+            )
         )
 
     # ---- pages ----------------------------------------------------------------------------------
@@ -158,8 +161,12 @@ class Tree:
             return (paths.ROOT / file).read_text("utf-8")
         except FileNotFoundError as error:
             raise TutorialError(
-                f"{file} is missing, so the book has no such page in {self.language}: write it, "
-                "and build the book again."
+                tr(
+                    "{file} is missing, so the book has no such page in {language}: write it, and "
+                    "build the book again.",
+                    file=file,
+                    language=self.language,
+                )
             ) from error
 
     def _write(self, page: str, text: str) -> None:
@@ -187,15 +194,23 @@ class Tree:
         shown = paths.shown(file)
         if not file.is_file():
             raise TutorialError(
-                f"{shown} is missing, so the book has no edition in {self.language}: run "
-                "'make words', which builds what is translated, then 'make book' again."
+                tr(
+                    "{notebook} is missing, so the book has no edition in {language}: run 'make "
+                    "words', which builds what is translated, then 'make book' again.",
+                    notebook=shown,
+                    language=self.language,
+                )
             )
         notebook = json.loads(file.read_text("utf-8"))
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         if not all(cell["execution_count"] for cell in code):
             raise TutorialError(
-                f"{shown} shows no outputs: run 'make run LANGUAGE={self.language}', then "
-                "'make notebooks', then 'make book' again."
+                tr(
+                    "{notebook} shows no outputs: run 'make run LANGUAGE={language}', then 'make "
+                    "notebooks', then 'make book' again.",
+                    notebook=shown,
+                    language=self.language,
+                )
             )
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
@@ -209,8 +224,12 @@ class Tree:
         names = [section.partition("\n")[0] for section in english[1:]]
         if _LIMITS not in names or len(names) != len(sections):
             raise TutorialError(
-                f"README.md and {file} have not the same sections, '{_LIMITS}' among them: bring "
-                "them in step, and build the book again."
+                tr(
+                    "README.md and {file} have not the same sections, '{limits}' among them: bring "
+                    "them in step, and build the book again.",
+                    file=file,
+                    limits=_LIMITS,
+                )
             )
         told = dict(zip(names, sections, strict=True))
         limits = told.pop(_LIMITS)
@@ -254,11 +273,16 @@ class Tree:
             TutorialError: it is not translated.
         """
         filled = {name: f"<{name}>" for name in fault.pattern.groupindex}
-        told = tr(fault.sentence, **filled)
+        with words.spoken(self.language):
+            told = tr(fault.sentence, **filled)
         if self.language != words.SOURCE and told == fault.sentence.format_map(filled):
             raise TutorialError(
-                f"The sentence of the fault {fault.name!r} is not translated ({self.language}): "
-                "'make lint' lists what is missing."
+                tr(
+                    "The sentence of the fault {fault!r} is not translated ({language}): 'make "
+                    "lint' lists what is missing.",
+                    fault=fault.name,
+                    language=self.language,
+                )
             )
         return told
 
@@ -301,7 +325,6 @@ def build(folder: Path, languages: Iterable[str]) -> dict[str, Path]:
     trees = {}
     shutil.rmtree(folder, ignore_errors=True)
     for language in languages:
-        os.environ[words.LANGUAGE] = language
         trees[language] = folder / language
         Tree(trees[language], language).build()
     return trees

@@ -13,6 +13,7 @@ from pathlib import Path
 from babel.messages.pofile import PoFileError, read_po
 
 from helpers.ground.errors import TutorialError
+from helpers.ground.words import clauses, series, tr, trn
 
 _NUMBER = re.compile(r"(?<![\w.-])[-+]?\d+(?:[.,]\d+)*(?!\w|\.\d)")
 # What is the same in every language: figures with their units, and models' names.
@@ -41,8 +42,12 @@ def catalogue(file: Path) -> dict[str, str]:
             entries = [each for each in read_po(stream, abort_invalid=True) if each.id]
     except (OSError, PoFileError, UnicodeDecodeError, ValueError) as error:
         raise TutorialError(
-            f"The catalogue {file.name} of the results page cannot be read "
-            f"({' '.join(str(error).split())}): put that line right."
+            tr(
+                "The catalogue {file} of the results page cannot be read ({reason}): put that line "
+                "right.",
+                file=file.name,
+                reason=" ".join(str(error).split()),
+            )
         ) from error
     found = {}
     for entry in entries:
@@ -50,8 +55,14 @@ def catalogue(file: Path) -> dict[str, str]:
         lost = set(re.findall(r"\{\d+\}", english)) ^ set(re.findall(r"\{\d+\}", told))
         if entry.fuzzy or (told and lost):
             raise TutorialError(
-                f"{file.name} does not translate {english!r} as it stands: it is fuzzy, or "
-                f"{', '.join(sorted(lost)) or 'a figure'} is not in both."
+                tr(
+                    "{file} does not translate {english!r} as it stands: {what}.",
+                    file=file.name,
+                    english=english,
+                    what=tr("it is fuzzy, for its English has changed since, or it was guessed")
+                    if entry.fuzzy
+                    else tr("{figures} stands in one of them alone", figures=series(sorted(lost))),
+                )
             )
         if told:
             found[english] = told
@@ -81,10 +92,17 @@ def translated(page: str, known: dict[str, str], where: str) -> str:
         return re.sub(r"\{(\d+)\}", lambda found: figures[int(found[1]) - 1], known[key])
 
     blocks = [_block(block, told) for block in re.split(r"\n\s*\n", page.strip())]
-    if missing:
+    if lacking := list(dict.fromkeys(missing)):
         raise TutorialError(
-            f"{where} lacks {len(missing)} texts of benchmarks/results/README.md, so the book has "
-            "no results page in that language: translate " + "; ".join(dict.fromkeys(missing))
+            trn(
+                "{where} lacks {n} text of benchmarks/results/README.md, so the book has no "
+                "results page in that language: translate it ({texts}).",
+                "{where} lacks {n} texts of benchmarks/results/README.md, so the book has no "
+                "results page in that language: translate them ({texts}).",
+                len(lacking),
+                where=where,
+                texts=clauses(lacking),
+            )
         )
     return "\n\n".join(blocks) + "\n"
 

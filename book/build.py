@@ -20,8 +20,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import book_pages  # noqa: E402
 
-from helpers.ground import words  # noqa: E402
+from helpers.ground import catalogues, words  # noqa: E402
 from helpers.ground.errors import TutorialError  # noqa: E402
+from helpers.ground.words import tr  # noqa: E402
 
 MOST_BYTES = 30_000_000
 _TAIL = 5  # lines of what Sphinx says
@@ -75,7 +76,10 @@ def build(folder: Path) -> Path:
         if code:
             lines = [line for line in said.splitlines() if line.strip()]
             raise TutorialError(
-                f"Sphinx is not content with the book in {language}: put right what it names.",
+                tr(
+                    "Sphinx is not content with the book in {language}: put right what it names.",
+                    language=language,
+                ),
                 tail="\n".join(lines[-_TAIL:]),
             )
         shutil.rmtree(site / language / ".doctrees", ignore_errors=True)
@@ -84,8 +88,12 @@ def build(folder: Path) -> Path:
     size = sum(file.stat().st_size for file in site.rglob("*") if file.is_file())
     if size > MOST_BYTES:
         raise TutorialError(
-            f"The book takes {size / 1e6:.0f} MB, and more than {MOST_BYTES / 1e6:.0f} are too "
-            "many: make pictures smaller, and build it again."
+            tr(
+                "The book takes {size} MB, and more than {most} are too many: make pictures "
+                "smaller, and build it again.",
+                size=f"{size / 1e6:.0f}",
+                most=f"{MOST_BYTES / 1e6:.0f}",
+            )
         )
     return site
 
@@ -97,12 +105,14 @@ def main() -> int:
     folder = parser.parse_args().folder
     begin = time.monotonic()
     try:
+        catalogues.choose()
         site = build(folder)
     except TutorialError as error:
         print(error, file=sys.stderr)
         return 1
     shown = os.path.relpath(site / "index.html")
-    print(f"{shown} ({time.monotonic() - begin:.0f} s)")
+    took = tr("{n} s", n=f"{time.monotonic() - begin:.0f}")
+    print(tr("{what} ({detail})", what=shown, detail=took))
     return 0
 
 

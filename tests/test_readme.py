@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 
 import pytest
 
@@ -37,7 +38,8 @@ def tables(text: str) -> list[list[str]]:
 def test_both_have_the_same_sections_code_links_and_figures() -> None:
     assert len(re.findall(r"^#+ ", ENGLISH, re.M)) == len(re.findall(r"^#+ ", CHINESE, re.M))
     assert code_blocks(ENGLISH) == code_blocks(CHINESE)
-    assert links(ENGLISH)[1:] == links(CHINESE)[1:]  # the first leads to the other language
+    # The first leads to the other language, and the second is a picture with words in it.
+    assert links(ENGLISH)[2:] == links(CHINESE)[2:]
     assert tables(ENGLISH) == tables(CHINESE)
 
 
@@ -67,6 +69,14 @@ def test_the_results_are_those_of_the_committed_notebook() -> None:
     for row in table:
         for score in re.findall(r"\d+/\d+ \(\d+-\d+ %\)", row):
             assert score in notebook, score
+
+
+@pytest.mark.parametrize("language", words.languages())
+def test_the_picture_is_that_of_the_committed_notebook(language: str) -> None:
+    text = ENGLISH if language == words.SOURCE else CHINESE
+    picture = (paths.ROOT / re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)[0]).read_bytes()
+    notebook = paths.edition(paths.NOTEBOOKS, language) / "06_compare.ipynb"
+    assert b64encode(picture).decode() in notebook.read_text("utf-8")
 
 
 def test_the_speeds_are_those_of_the_benchmarks() -> None:

@@ -61,7 +61,10 @@ def calls_of_tr(text: str) -> Iterator[ast.Call]:
             yield node
 
 
-MODULES = sorted((paths.ROOT / "helpers").rglob("*.py"))
+MODULES = [
+    *sorted((paths.ROOT / "helpers").rglob("*.py")),
+    *sorted((paths.ROOT / "book").glob("*.py")),
+]
 
 
 @pytest.mark.parametrize("file", MODULES, ids=[paths.shown(file) for file in MODULES])
@@ -124,10 +127,18 @@ def test_the_makefile_says_everything_in_chinese_too() -> None:
     targets = [re.findall(rf"^{mark}([a-z]+):.*## .", text, re.MULTILINE)
                for mark, text in (("", MAKEFILE), ("# ", chinese))]  # fmt: skip
     assert targets[0] == targets[1]
+    figures = [
+        [re.findall(r"\d[\d.]*|[A-Z_]{3,}(?==)", line) for line in re.findall(mark, text, re.M)]
+        for mark, text in ((r"^[a-z]+:.*## (.*)", MAKEFILE), (r"^# [a-z]+:.*## (.*)", chinese))
+    ]
+    assert figures[0] == figures[1]
     said = [dict(re.findall(r"^(\w+_SAYS) = (.*)$", text, re.M)) for text in (MAKEFILE, chinese)]
     assert said[0].keys() == said[1].keys()
     for name, english in said[0].items():
-        kept = [sorted(re.findall(r"\$\(\w+\)|'[^']+'", text)) for text in (english, said[1][name])]
+        kept = [
+            sorted(re.findall(r"\$\([A-Z_]+(?=[:)])|'[^']+'", text))
+            for text in (english, said[1][name])
+        ]
         assert kept[0] == kept[1]
 
 
@@ -149,6 +160,50 @@ def test_sentences_have_room_between_them_and_chinese_ones_bring_their_own() -> 
     assert words.sentences(["One.", "", "Two."]) == "One. Two."
     assert words.sentences(iter(["一。", "Two.", "三！", "四"])) == "一。Two. 三！四"
     assert words.sentences([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", ("lora, qlora", "one; two", "step 3, loss 0.4, 5 s left")),
+        ("zh", ("lora、qlora", "one；two", "step 3，loss 0.4，5 s left")),
+    ],
+)
+def test_a_language_joins_in_its_own_way(language: str, told: tuple[str, ...]) -> None:
+    with words.spoken(language):
+        assert words.series(["lora", "qlora"]) == told[0]
+        assert words.clauses(["one", "two"]) == told[1]
+        assert words.phrases(iter(["step 3", "loss 0.4", "5 s left"])) == told[2]
+        assert words.series([]) == words.clauses([]) == words.phrases([]) == ""
+
+
+def test_full_width_signs_of_what_is_filled_in_bring_their_own_room() -> None:
+    label = "LoRA（合并后）"
+    assert words.tr("of {label} and {x:.1f}: {y!r} {{z}}", label=label, x=2, y="a") == (
+        "of LoRA（合并后）and 2.0: 'a' {z}"
+    )
+    assert words.tr("{a} {label} {b}", a="a", label="（a）", b="b") == "a（a）b"
+    assert words.tr("{a} {b}.", a="one", b="two") == "one two."
+
+
+def joins(text: str) -> Iterator[int]:
+    """Yield the lines that join what readers read with a comma or a semicolon of English."""
+    for node in ast.walk(ast.parse(text)):
+        function = node.func if isinstance(node, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr == "join":
+            glue = function.value
+            if isinstance(glue, ast.Constant) and re.search(r"[,;:.] ", str(glue.value)):
+                yield node.lineno
+
+
+@pytest.mark.parametrize("file", MODULES, ids=[paths.shown(file) for file in MODULES])
+def test_nothing_is_joined_past_the_catalogue(file: Path) -> None:
+    assert list(joins(file.read_text("utf-8"))) == []
+
+
+def test_a_planted_join_is_found() -> None:
+    assert list(joins("tr('{x}', x='; '.join(names))"))
+    assert not list(joins("' '.join(command) + ''.join(lines) + tr(', ').join(names)"))
 
 
 def test_numbers_choose_their_form() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from helpers.calls import factory, prediction, training
 from helpers.ground.errors import TutorialError
 from helpers.ground.paths import in_recipe
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import data, models, recipes
 from helpers.inputs.methods import Method
 from helpers.inputs.settings import Settings
@@ -84,7 +84,7 @@ def merge(subject: str, settings: Settings, say: Callable[[str], None] = print) 
     run = settings.run
     wanted = settings.subject(subject)
     if wanted.method is None or wanted.weights is None:
-        names = ", ".join(_merged(settings))
+        names = series(_merged(settings))
         raise TutorialError(
             tr("{name} is no merged model: choose of {names}.", name=subject, names=names)
         )

@@ -21,7 +21,7 @@ from traitlets import Unicode
 from helpers.ground import paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import locked, refusals_explained, write_bytes
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import methods, recipes
 from helpers.inputs.settings import Settings
 from helpers.programs import process
@@ -75,9 +75,9 @@ def _check_methods(settings: Settings) -> None:
             tr(
                 "The notebooks tell of {told}, and METHODS={asked!r} leaves out {missing}: add it, "
                 "or call the steps from a script of your own.",
-                told=", ".join(told),
+                told=series(told),
                 asked=" ".join(asked),
-                missing=", ".join(name for name in told if name not in asked),
+                missing=series(name for name in told if name not in asked),
             )
         )
     first, *others = settings.methods
@@ -91,7 +91,7 @@ def _check_methods(settings: Settings) -> None:
                     "the two would not be fair: have the same in {first_file} and {other_file}.",
                     first=first.label,
                     other=other.label,
-                    keys=", ".join(unfair),
+                    keys=series(unfair),
                     first_file=paths.shown(first.file),
                     other_file=paths.shown(other.file),
                 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from helpers.ground.words import tr
+from helpers.ground.words import phrases, tr
 from helpers.machine.memory import MemoryTrace
 from helpers.programs.detached import Pulse
 from helpers.worker import events
@@ -121,7 +121,7 @@ class State:
             parts.append(tr("{seconds} s left", seconds=f"{left / rate:.0f}"))
         if memory_bytes:
             parts.append(f"{memory_bytes / 1e9:.2f} GB")
-        return f"{elapsed:5.0f} s  " + ", ".join(parts)
+        return tr("{seconds} s", seconds=f"{elapsed:5.0f}") + "  " + phrases(parts)
 
 
 class Follower:

@@ -6,6 +6,7 @@ Text and code are the editions' own (editions.py); what is taken over is what th
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from helpers.inputs.settings import Settings
 
 
 def publish(settings: Settings, say: Callable[[str], None] = print) -> list[Path]:
-    """Take over a run's executed notebooks into notebooks/, and return the files.
+    """Take over a run's executed notebooks into notebooks/, and return the files; of the cpu
+    profile the READMEs' pictures, too.
 
     The run has executed one edition at least. Another that it has not executed since its last step
     is executed now: nothing is trained, for all steps are done. Of papermill's own metadata (times
@@ -47,12 +49,29 @@ def publish(settings: Settings, say: Callable[[str], None] = print) -> list[Path
                 notebooks.run_notebooks(settings, {}, say)
     published = []
     for language in words.languages():
-        for name, notebook in taken(run, language).items():
+        notebooks_of = taken(run, language)
+        if settings.profile.name == "cpu":
+            published.append(_picture(notebooks_of[paths.NOTEBOOK_NAMES[-1]], language))
+        for name, notebook in notebooks_of.items():
             target = paths.edition(paths.NOTEBOOKS, language) / f"{name}.ipynb"
             target.parent.mkdir(exist_ok=True)
             write_bytes(target, editions.bytes_of(notebook))
             published.append(target)
     return published
+
+
+def _picture(comparison: nbformat.NotebookNode, language: str) -> Path:
+    """Write the curves that a language's README shows, as its last notebook does."""
+    drawn = [
+        output.data["image/png"]
+        for cell in comparison.cells
+        for output in cell.get("outputs", [])
+        if "curves" in cell.source and "image/png" in output.get("data", {})
+    ]
+    suffix = "" if language == words.SOURCE else f"_{language}"
+    file = paths.BENCHMARKS / f"cpu_curves{suffix}.png"
+    write_bytes(file, b64decode(drawn[0]))
+    return file
 
 
 def _is_whole(run: paths.RunFolder, language: str) -> bool:

@@ -13,7 +13,7 @@ from helpers.calls import progress
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Table
-from helpers.ground.words import tr
+from helpers.ground.words import clauses, series, tr
 from helpers.programs import detached
 
 PAUSE_SECONDS = 0.5
@@ -86,7 +86,7 @@ def _at_work(run: paths.RunFolder) -> str:
         found.append(tr("make run"))
     if not found and _is_held(run.root / ".step.lock"):
         found.append(tr("a notebook or a script"))
-    return ", ".join(found)
+    return clauses(found)
 
 
 def overview() -> Table:
@@ -98,6 +98,6 @@ def overview() -> Table:
         if run.comparison.is_file():
             at = datetime.fromtimestamp(run.comparison.stat().st_mtime)
             compared = at.strftime("%Y-%m-%d %H:%M")
-        rows.append((run.name, _at_work(run), ", ".join(trained), compared))
+        rows.append((run.name, _at_work(run), series(trained), compared))
     header = [tr("run"), tr("at work now"), tr("trained"), tr("compared")]
     return Table(header, rows, tr("Runs in {folder}", folder=paths.shown(paths.RUNS)))

@@ -12,7 +12,7 @@ from helpers.calls.checkpoints import Attempt, Parts, joined
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_json, sha256_file, write_bytes
-from helpers.ground.words import tr
+from helpers.ground.words import sentences, series, tr
 from helpers.inputs import data, models, recipes, sharing
 from helpers.inputs.recipes import Recipe
 from helpers.inputs.settings import Settings
@@ -136,11 +136,12 @@ def _call(
         )  # fmt: skip
     except TutorialError as error:
         if attempt.checkpoint:
-            error.message += " " + tr(
+            went_on = tr(
                 "(This training went on from {checkpoint}; to start it anew, move {folder} away.)",
                 checkpoint=attempt.checkpoint.name,
                 folder=paths.shown(making.folder),
             )
+            error.message = sentences([error.message, went_on])
         raise
 
 
@@ -201,7 +202,7 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                 tr(
                     "WARNING: the NPU has no kernel for {operators}, which ran on the CPU: the "
                     "times of this training are longer than they need be.",
-                    operators=", ".join(operators),
+                    operators=series(operators),
                 )
             )
         trained = _facts(settings, folder, used, call, attempt.parts, told, frozen)

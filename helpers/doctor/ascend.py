@@ -14,7 +14,7 @@ from helpers.doctor import host
 from helpers.doctor.device import check_device_memory
 from helpers.doctor.host import Check, fail, ok, warn
 from helpers.doctor.probe import Probe, installed
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.machine import generations, npu_smi
 
 
@@ -72,7 +72,7 @@ def check_compatibility(
         "Run 'make setup': it installs what belongs to CANN {cann} (this torch_npu goes with "
         "{versions}).",
         cann=cann_version,
-        versions=", ".join(generations.canns_of(public)) or tr("none that is listed"),
+        versions=series(generations.canns_of(public)) or tr("none that is listed"),
     )
     if Version(public).release in {Version(version).release for version in listed}:
         return warn(
@@ -114,7 +114,7 @@ def _holders(info: npu_smi.Info, card: npu_smi.Card) -> str:
                 phrases.append(tr("process {pid} ({name}) with {memory} MB", **facts))
             else:
                 phrases.append(tr("process {pid} with {memory} MB", **facts))
-    return ", ".join(phrases)
+    return series(phrases)
 
 
 def check_npu_memory(seen: Probe, answer: npu_smi.Info | Exception, needed: float | None) -> Check:

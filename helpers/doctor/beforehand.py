@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import refusals_explained
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.inputs import arguments, sharing
 from helpers.inputs.settings import Settings
 from helpers.machine import hardware
@@ -73,7 +73,7 @@ def check_cards(settings: Settings) -> None:
                 "for the slower: show cards of one kind in ASCEND_RT_VISIBLE_DEVICES or "
                 "CUDA_VISIBLE_DEVICES.",
                 asked=settings.cards,
-                kinds=", ".join(kinds),
+                kinds=series(kinds),
             )
         )
 

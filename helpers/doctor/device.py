@@ -7,7 +7,7 @@ import re
 from helpers.doctor.host import Check, fail, ok, warn
 from helpers.doctor.probe import Probe
 from helpers.doctor.resources import GB
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.machine import hardware
 from helpers.programs import faults, process
 
@@ -129,7 +129,7 @@ def check_nf4(device: str, seen: Probe) -> Check:
             name,
             tr(
                 "fell back from the NPU to the CPU, which is slow: {operators}",
-                operators=", ".join(fallen),
+                operators=series(fallen),
             ),
             tr("Install the CANN and torch_npu versions that the README names."),
         )

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from helpers.ground import paths
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.machine import cann, cards, generations, npu_smi
 from helpers.programs import faults
 
@@ -70,7 +70,7 @@ def check_python() -> Check:
         return ok(name, version)
     return fail(
         name,
-        tr("{version}, and the lock is for {pythons}", version=version, pythons=", ".join(pythons)),
+        tr("{version}, and the lock is for {pythons}", version=version, pythons=series(pythons)),
         tr("Install Python 3.11 and run 'make setup PYTHON=/path/to/python3.11'."),
     )
 
@@ -103,12 +103,16 @@ def _check_cards(name: str, version: str | None, info: npu_smi.Info) -> Check:
         count=len(info.cards),
         card=info.cards[0].name or tr("unnamed NPU"),
     )
-    ill = [f"NPU {card.npu_id}: {card.health}" for card in info.cards if card.health != "OK"]
+    ill = [
+        tr("{name}: {value}", name=f"NPU {card.npu_id}", value=card.health)
+        for card in info.cards
+        if card.health != "OK"
+    ]
     if not ill:
         return ok(name, finding)
     return warn(
         name,
-        tr("{finding}; health: {ill}", finding=finding, ill=", ".join(ill)),
+        tr("{finding}; health: {ill}", finding=finding, ill=series(ill)),
         tr("Look the fault up with 'npu-smi info -t health -i ID', or rent another machine."),
     )
 
@@ -161,7 +165,9 @@ def check_cann(root: Path) -> Check:
     """Is CANN there, is there a set-up for it, and does this host's driver carry it."""
     found = cann.installations(root)
     version, driver = next(iter(found.values()), None), generations.driver_version(root)
-    finding = ", ".join(f"{version} ({path})" for path, version in found.items())
+    finding = series(
+        tr("{what} ({detail})", what=version, detail=path) for path, version in found.items()
+    )
     if version is None:
         finding = tr("not found under /usr/local/Ascend, or not readable by this user")
     elif driver:
@@ -180,7 +186,7 @@ def check_set_env(root: Path) -> Check:
     if both := cann.mixed(os.environ):
         return fail(
             name,
-            tr("two CANNs are mixed: {folders}", folders=", ".join(map(str, both))),
+            tr("two CANNs are mixed: {folders}", folders=series(both)),
             tr("Open a new shell, source one set_env.sh alone, and start this again from there."),
         )
     if home and Path(home).is_dir():
@@ -235,7 +241,7 @@ def check_data_disk(root: Path) -> Check | None:
                 "this folder would lie on the 30 GB system disk: {folders}",
                 "these folders would lie on the 30 GB system disk: {folders}",
                 len(astray),
-                folders=", ".join(astray),
+                folders=series(astray),
             ),
             tr(
                 "Run 'export TUTORIAL_MODELS=/root/autodl-tmp/models "

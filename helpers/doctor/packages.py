@@ -16,7 +16,7 @@ from helpers.doctor.host import Check, fail, ok, warn
 from helpers.doctor.probe import installed
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.machine import cards, generations
 
 # Those that decide what comes out; each is shown with its version.
@@ -115,7 +115,7 @@ def check_packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -
                 )
             )
     if agreeing:
-        checks.insert(0, ok(tr("packages"), ", ".join(agreeing)))
+        checks.insert(0, ok(tr("packages"), series(agreeing)))
     return checks
 
 
@@ -156,7 +156,7 @@ def check_lock(pinned: Mapping[str, str], found: Mapping[str, str]) -> Check:
 
 def _some(names: Sequence[str]) -> str:
     """Return the first of some names, and how many more there are."""
-    shown = ", ".join(names[:5])
+    shown = series(names[:5])
     more = len(names) - 5
     if more <= 0:
         return shown

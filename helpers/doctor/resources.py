@@ -10,7 +10,7 @@ import psutil
 
 from helpers.doctor.host import Check, fail, ok, warn
 from helpers.ground import paths
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import sources
 from helpers.inputs.settings import Settings
 from helpers.machine import container
@@ -104,7 +104,7 @@ def _check_disk(folders: list[Path], needed: float, unsized: str) -> Check:
         unsized: the model, if its size is not known; else empty.
     """
     shown = [paths.shown(folder).rstrip("/") for folder in folders]
-    name = tr("disk for {folders}", folders=", ".join(shown))
+    name = tr("disk for {folders}", folders=series(shown))
     free = shutil.disk_usage(_existing(folders[0])).free
     locked = [folder for folder in folders if not os.access(_existing(folder), os.W_OK)]
     if locked:
@@ -168,7 +168,7 @@ def check_proxy(settings: Settings) -> Check | None:
         tr("proxy"),
         tr(
             "set, perhaps by network_turbo, which slows ModelScope down: {variables}",
-            variables=", ".join(set_ones),
+            variables=series(set_ones),
         ),
         tr(
             "Run 'unset {variables}' before downloading from ModelScope, unless this is the only "

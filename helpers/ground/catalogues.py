@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from helpers.ground import paths, words
 from helpers.ground.errors import TutorialError
-from helpers.ground.files import write_bytes
 from helpers.ground.words import tr
 
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog, Message
 
 # Where readers' sentences stand, and who finds them there.
+_SPEAKING = ("helpers", "book")
 _SOURCES = [("**.py", "python"), ("**/faults.toml", "helpers.ground.words:sentences_of")]
 _KEYWORDS = {"tr": None, "trn": (1, 2)}
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,6 +88,8 @@ def write(file: Path, catalogue: Catalog) -> None:
     """Write a catalogue as a whole; what nobody says any more is left out."""
     from babel.messages.pofile import write_po
 
+    from helpers.ground.files import write_bytes  # it needs packages, and the book has none of them
+
     buffer = io.BytesIO()
     write_po(buffer, catalogue, ignore_obsolete=True)
     write_bytes(file, buffer.getvalue())
@@ -143,15 +145,16 @@ def choose(language: str = words.AUTO) -> None:
 
 @cache
 def said() -> Catalog:
-    """Return every sentence that the helpers say, untranslated."""
+    """Return every sentence that the helpers and the book's builder say, untranslated."""
     from babel.messages.extract import extract_from_dir
 
     found = empty(words.SOURCE)
     options = {"encoding": "utf-8"}
-    for _, _, message, comments, context in extract_from_dir(
-        str(paths.ROOT / "helpers"), _SOURCES, {"**.py": options}, _KEYWORDS
-    ):
-        found.add(message, auto_comments=comments, context=context)
+    for folder in _SPEAKING:
+        for _, _, message, comments, context in extract_from_dir(
+            str(paths.ROOT / folder), _SOURCES, {"**.py": options}, _KEYWORDS
+        ):
+            found.add(message, auto_comments=comments, context=context)
     return found
 
 
@@ -182,6 +185,8 @@ def gather(language: str) -> Catalog:
     Raises:
         TutorialError: the catalogue does not parse.
     """
+    from helpers.ground.files import write_bytes
+
     file = sentences_file(language)
     catalogue = read(file) if file.is_file() else empty(language)
     catalogue.update(said(), update_creation_date=False)
@@ -226,10 +231,14 @@ def placeholder_faults(
         # A singular may leave its number out; Chinese has one form, which says it.
         missing, foreign = wanted - found, found - wanted
         if missing:
-            faults.append(tr("its translation lacks {{{names}}}", names="}, {".join(missing)))
+            faults.append(tr("its translation lacks {names}", names=_braced(missing)))
         if foreign:
-            faults.append(tr("its translation has {{{names}}}", names="}, {".join(foreign)))
+            faults.append(tr("its translation has {names}", names=_braced(foreign)))
     return faults
+
+
+def _braced(names: Iterable[str]) -> str:
+    return words.series(f"{{{name}}}" for name in sorted(names))
 
 
 def terminology(language: str) -> dict[str, dict[str, list[str]]]:

@@ -1,4 +1,5 @@
-"""The Chinese font of figures: a part of Noto Sans SC, shipped with its licence (OFL).
+"""The Chinese font of figures and of a report: a part of Noto Sans SC, shipped with its licence
+(OFL).
 
 matplotlib's own DejaVu Sans stays first, glyph by glyph, so that English figures are as they were.
 `make font` makes the part: the characters of the catalogues, and GB 2312's level 1 with its signs,
@@ -8,9 +9,10 @@ so that a new sentence seldom needs a new font. No machine needs a CJK font of i
 from __future__ import annotations
 
 import io
+import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +25,8 @@ LICENCE = FILE.with_name("OFL.txt")
 
 # Rows of GB 2312: signs, numbers, letters; and level 1, the 3,755 most used characters.
 _ROWS = (*range(0xA1, 0xA4), *range(0xB0, 0xD8))
+RANGE = "U+2E80-9FFF, U+FF00-FFEF"  # as a style sheet says it: Chinese characters and signs
+_CHINESE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")
 # Tables for editors, and for setting text from top to bottom.
 _UNUSED = ["GSUB", "GPOS", "BASE", "VORG", "vhea", "vmtx", "DSIG"]
 
@@ -52,11 +56,22 @@ def _common() -> Iterator[str]:
             yield bytes([row, cell]).decode("gb2312", "ignore")
 
 
-def part_of(font: bytes) -> bytes:
-    """Return the part of a font that is shipped.
+def for_page(page: str) -> bytes | None:
+    """Return what of the font a page needs for its Chinese, as WOFF; None: it holds none.
+
+    A page that is handed around may be opened where no font has these characters.
+    """
+    signs = set(_CHINESE.findall(page))
+    return part_of(FILE.read_bytes(), signs, "woff") if signs else None
+
+
+def part_of(font: bytes, signs: Iterable[str], flavour: str | None = None) -> bytes:
+    """Return a part of a font.
 
     Args:
         font: Noto Sans SC, as an OpenType file.
+        signs: which characters it is to have, as far as it has them.
+        flavour: "woff" for browsers, which is smaller; None for OpenType.
     """
     from fontTools import subset
     from fontTools.ttLib import TTFont
@@ -67,8 +82,9 @@ def part_of(font: bytes) -> bytes:
     options.drop_tables += _UNUSED
     options.name_IDs = ["*"]  # its licence, too
     subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=[ord(sign) for sign in {*_common(), *spoken()} if sign])
+    subsetter.populate(unicodes=[ord(sign) for sign in signs if sign])
     subsetter.subset(whole)
+    whole.flavor = flavour
     buffer = io.BytesIO()
     whole.save(buffer)
     return buffer.getvalue()
@@ -80,7 +96,7 @@ def main(wheel: Path) -> None:
         names = archive.namelist()
         font = next(name for name in names if name.endswith("/NotoSansSC-Regular.otf"))
         licence = next(name for name in names if name.endswith("/licenses/LICENSE"))
-        write_bytes(FILE, part_of(archive.read(font)))
+        write_bytes(FILE, part_of(archive.read(font), {*_common(), *spoken()}))
         write_bytes(LICENCE, archive.read(licence))
 
 

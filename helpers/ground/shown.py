@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from helpers.ground import escaping, width
+from helpers.ground import escaping, width, words
 from helpers.ground.escaping import markdown as escaped
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ class Dialogue(Shown):
         for entry in self.entries:
             parts.append(f"**{escaped(entry.heading)}**\n")
             parts += [
-                f"- {escaped(mark) + ' ' if mark else ''}*{escaped(who)}*: {escaped(text)}"
+                f"- {escaped(mark) + ' ' if mark else ''}"
+                + words.tr("{name}: {value}", name=f"*{escaped(who)}*", value=escaped(text))
                 for mark, who, text in entry.answers
             ]
             parts.append("")
@@ -188,7 +189,12 @@ class Dialogue(Shown):
         for entry in self.entries:
             parts.append(escaping.line(entry.heading))
             parts += [
-                f"  {escaping.line(f'{mark} {who}')}: {escaping.line(text)}"
+                "  "
+                + words.tr(
+                    "{name}: {value}",
+                    name=escaping.line(f"{mark} {who}"),
+                    value=escaping.line(text),
+                )
                 for mark, who, text in entry.answers
             ]
         return "\n".join([*parts, *filter(None, [escaping.line(self.note)])])
@@ -238,10 +244,10 @@ class Link(Shown):
     def markdown(self) -> str:
         name = escaped(self.name)
         linked = f"[{name}](<{quote(self.target)}>)" if self.target else name
-        return f"{escaped(self.what)} {linked}"
+        return words.sentences([escaped(self.what), linked])
 
     def plain(self) -> str:
-        return escaping.line(f"{self.what} {self.name}")
+        return escaping.line(words.sentences([self.what, self.name]))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import gettext
 import os
+import string
 import struct
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,11 +33,8 @@ AUTO = "auto"
 _LOCALE = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 _EDITIONS = "notebooks"  # the folder of the English edition; the others' lie in it
 
-_ROOMY = (
-    "\N{IDEOGRAPHIC FULL STOP}",
-    "\N{FULLWIDTH EXCLAMATION MARK}",
-    "\N{FULLWIDTH QUESTION MARK}",
-)
+# Full-width signs, which bring their own room: no space stands beside them.
+_ROOMY = tuple("\u3001\u3002\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f")
 
 _chosen: list[str] = []  # by the face, for this process
 
@@ -131,7 +129,7 @@ def tr(text: str, /, **values: object) -> str:
         text: the English, with placeholders by name; a brace of its own is doubled.
         values: what goes into the placeholders.
     """
-    return _catalogue(language()).gettext(text).format_map(values)
+    return _filled(_catalogue(language()).gettext(text), values)
 
 
 def trn(one: str, many: str, n: int, /, **values: object) -> str:
@@ -143,12 +141,46 @@ def trn(one: str, many: str, n: int, /, **values: object) -> str:
         n: how many.
         values: what goes into the other placeholders.
     """
-    return _catalogue(language()).ngettext(one, many, n).format_map(values | {"n": n})
+    return _filled(_catalogue(language()).ngettext(one, many, n), values | {"n": n})
+
+
+def _filled(text: str, values: Mapping[str, object]) -> str:
+    """Return a sentence with its placeholders filled in; what is put in may begin or end with a
+    sign that brings its own room, as the label of a merged model does in Chinese."""
+    filled = ""
+    for literal, name, form, conversion in string.Formatter().parse(text):
+        if filled.endswith(_ROOMY):
+            literal = literal.removeprefix(" ")
+        filled += literal
+        if name is None:
+            continue
+        placeholder = f"{{{name}{f'!{conversion}' if conversion else ''}:{form}}}"
+        value = placeholder.format_map(values)
+        if value.startswith(_ROOMY):
+            filled = filled.removesuffix(" ")
+        filled += value
+    return filled
+
+
+def series(items: Iterable[object]) -> str:
+    """Return things one after the other, as a language lists them: "a, b", in Chinese "a、b"."""
+    return tr(", ").join(map(str, items))
+
+
+def clauses(said: Iterable[str]) -> str:
+    """Return clauses of one sentence: "this; that"."""
+    return tr("; ").join(said)
+
+
+def phrases(said: Iterable[str]) -> str:
+    """Return phrases of one sentence: "this, that", with a comma in Chinese, too."""
+    first, *others = [*said] or [""]
+    return reduce(lambda so_far, more: tr("{said}, {more}", said=so_far, more=more), others, first)
 
 
 def sentences(said: Iterable[str]) -> str:
-    """Return sentences one after the other, empty ones left out; a Chinese full stop brings its
-    own room."""
+    """Return sentences one after the other, empty ones left out; a Chinese full stop or colon
+    brings its own room."""
     text = ""
     for each in filter(None, said):
         gap = "" if not text or text.endswith(_ROOMY) else " "

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_json, sha256_file, whole_file, write_json
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import answers, json_rows, readers, rows, sources
 from helpers.inputs.answers import Scoring, Way, final_answer
 from helpers.inputs.data_settings import DataSettings
@@ -322,7 +322,9 @@ def ways_named(ways: dict[Way, int]) -> str:
         "boxed": tr("\\boxed{{}}"),
         "last_number": tr("the last number of the output"),
     }
-    return ", ".join(f"{names[way]} ({count:,})" for way, count in ways.items())
+    return series(
+        tr("{what} ({detail})", what=names[way], detail=f"{count:,}") for way, count in ways.items()
+    )
 
 
 def examples(folder: Path, name: str) -> Iterator[dict[str, Any]]:

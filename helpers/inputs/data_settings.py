@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field
 
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import rows
 
 _MOST_ROWS = 10_000_000
@@ -95,7 +95,7 @@ def columns_asked(asked: str | Mapping[str, str]) -> dict[str, str]:
                 "COLUMNS= names {unknown!r} on the left of =, where one of {known} belongs: what "
                 "the file calls it stands on the right.",
                 unknown=unknown[0][:40],
-                known=", ".join(rows.COLUMNS),
+                known=series(rows.COLUMNS),
             )
         )
     return pairs

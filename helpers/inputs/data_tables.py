@@ -6,7 +6,7 @@ from itertools import islice
 
 from helpers.ground import paths
 from helpers.ground.shown import Code, Table, facts
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.inputs import data
 from helpers.inputs.data import DataFacts
 from helpers.inputs.file_kinds import SPELT
@@ -45,7 +45,7 @@ def _form(about: DataFacts) -> str:
 
 
 def _columns(about: DataFacts) -> str:
-    return ", ".join(
+    return series(
         ours if ours == theirs else f"{ours} = {theirs}" for ours, theirs in about.columns.items()
     )
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import json_rows
 
 Kind = Literal["parquet", "json", "jsonl", "csv"]
@@ -63,7 +63,7 @@ def checked(file: Path) -> Kind:
         TutorialError: it is of no kind that can be read, or holds another than its name says.
     """
     named, (held, other) = named_kind(file), _contents(file)
-    shown, known = paths.shown(file), ", ".join(KINDS)
+    shown, known = paths.shown(file), series(KINDS)
     if named is None:
         raise TutorialError(
             tr(

@@ -26,7 +26,7 @@ from helpers.ground.files import (
     sha256_json,
 )
 from helpers.ground.shown import Table, facts
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.machine import hardware
 from helpers.programs import process
 
@@ -153,7 +153,7 @@ def find(wanted: str) -> Model:
                 "path, or name a model of the catalogue ({known}) or a ModelScope id.",
                 wanted=wanted,
                 folder=paths.in_recipe(folder),
-                known=", ".join(known),
+                known=series(known),
             )
         )
     if re.fullmatch(r"[\w-]+/[\w.-]+", wanted):
@@ -166,7 +166,7 @@ def find(wanted: str) -> Model:
             "ModelScope id such as Qwen/Qwen2.5-1.5B works as well.",
             wanted=wanted,
             hint=hint,
-            known=", ".join(known),
+            known=series(known),
         )
     )
 

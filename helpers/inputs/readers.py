@@ -17,7 +17,7 @@ from typing import Any
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import file_kinds, json_rows
 from helpers.inputs.file_kinds import Kind
 
@@ -42,7 +42,7 @@ class Source:
 def listed(names: Sequence[str]) -> str:
     """Return columns' names as a sentence names them: not too many, and none too long."""
     shown = [name[:40].encode("utf-8", "replace").decode() for name in names[:_MOST_NAMES]]
-    return ", ".join([*shown, *(["..."] if len(names) > _MOST_NAMES else [])])
+    return series([*shown, *(["..."] if len(names) > _MOST_NAMES else [])])
 
 
 @contextmanager

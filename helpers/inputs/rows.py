@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs.readers import Source, listed
 
 # What COLUMNS= can give another name.
@@ -205,7 +205,7 @@ def _layout(found: Sequence[str], file: str, renamed: Mapping[str, str]) -> Layo
             "{file} has no column {missing}, and has {found}: say which it is with "
             'COLUMNS="{said}", or use a file with instruction and output, or with messages.',
             file=file,
-            missing=", ".join(missing),
+            missing=series(missing),
             found=listed(found),
             said=_likely(missing, [name for name in found if name not in renamed.values()]),
         )

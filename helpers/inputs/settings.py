@@ -18,7 +18,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml
 from helpers.ground.shown import Table, facts
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import keys, models, sources, subjects
 from helpers.inputs.data_settings import DataSettings, columns_asked, rows_asked
 from helpers.inputs.methods import Method, default, named
@@ -113,7 +113,7 @@ class Settings:
                 tr(
                     "This run has no {name!r}: it has {names}. METHODS= names what it compares.",
                     name=name,
-                    names=", ".join(found),
+                    names=series(found),
                 )
             )
         return found[name]
@@ -159,7 +159,7 @@ class Settings:
             tr("device"): self.profile.device,
             tr("precision"): self.precision,
             tr("model"): self.model.name,
-            tr("methods"): ", ".join(method.label for method in self.methods),
+            tr("methods"): series(method.label for method in self.methods),
             tr("data"): self.profile.data.source,
             tr("train / eval rows"): f"{self.profile.data.train} / {self.profile.data.eval}",
             tr("run folder"): paths.shown(self.run.root),
@@ -191,7 +191,7 @@ def load_profile(name: str) -> Profile:
             tr(
                 "There is no profile {name!r}: choose one of {known}.",
                 name=name,
-                known=", ".join(known),
+                known=series(known),
             )
         )
     file = paths.PROFILES / f"{name}.yaml"

@@ -16,7 +16,7 @@ from filelock import FileLock
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import refusals_explained, sha256_file, sha256_json
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import rows
 from helpers.inputs.file_kinds import KINDS, SPELT, named_kind
 from helpers.inputs.readers import explained, listed
@@ -100,7 +100,7 @@ def check(source: str) -> None:
             "There is no file or folder {path}: DATA= takes math10k, generated, the path of a "
             "file ({kinds}) or of a folder of them, or a ModelScope id, owner/name.",
             path=paths.shown(path),
-            kinds=", ".join(KINDS),
+            kinds=series(KINDS),
         )
     )
 
@@ -244,7 +244,7 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
                 "The folder {folder} holds no file of rows: DATA= takes a folder of files that end "
                 "in {kinds}.",
                 folder=shown,
-                kinds=", ".join(KINDS),
+                kinds=series(KINDS),
             )
         )
     names = {file: file.relative_to(folder).as_posix() for file in inside}
@@ -257,7 +257,7 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
                 "The folder {folder} holds files of several kinds ({kinds}): name one of them with "
                 "DATA=, or a folder with files of one kind.",
                 folder=shown,
-                kinds=", ".join(f"{count} {SPELT[kind]}" for kind, count in kinds.items()),
+                kinds=series(f"{count} {SPELT[kind]}" for kind, count in kinds.items()),
             )
         )
     others = [names[file] for file in inside if file not in chosen]

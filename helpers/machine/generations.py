@@ -18,7 +18,7 @@ from pathlib import Path
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.machine import cann, npu_smi
 
 _TABLE = Path(__file__).with_name("compatibility.toml")
@@ -158,7 +158,7 @@ def ways(driver: str | None) -> str:
             driver=driver,
             oldest=generations()[0].cann,
         )
-    versions = ", ".join(fitting)
+    versions = series(fitting)
     which = (
         tr("one of CANN {versions}", versions=versions)
         if driver is None

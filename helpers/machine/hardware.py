@@ -14,7 +14,7 @@ import psutil
 from pydantic import BaseModel
 
 from helpers.ground.shown import Shown, Table, View, facts
-from helpers.ground.words import tr, trn
+from helpers.ground.words import phrases, series, tr, trn
 from helpers.machine import cards, npu_smi
 
 # What torch_npu reports as the memory of a card that npu-smi calls 64 GB.
@@ -40,12 +40,12 @@ class Hardware(View, BaseModel):
             cpu=self.cpu,
             memory=self.memory_gb,
         )
-        return ", ".join(filter(None, [self._cards(), without_cards]))
+        return phrases(filter(None, [self._cards(), without_cards]))
 
     def _cards(self) -> str:
         """Return the accelerators, those of one name counted: "8 x Ascend 910B2"."""
         counted = Counter(self.accelerators)
-        return ", ".join(f"{count} x {name}" for name, count in counted.items())
+        return series(f"{count} x {name}" for name, count in counted.items())
 
     def table(self) -> Table:
         """Return what the machine is, as a table of two columns."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 
 Range = tuple[float, float]  # in a slow case, in a fast one
 
@@ -85,7 +85,7 @@ def named(name: str) -> str:
                 "CARD={name!r} is not in configs/cards.yaml: choose one of {known}, or add it "
                 "there.",
                 name=name[:60],
-                known=", ".join(known),
+                known=series(known),
             )
         )
     return found

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from helpers.ground import escaping, paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import refusals_explained, sha256_file, write_json
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.programs.making import Making, sync
 
 # A run that was killed a moment ago may take this long to let go of its folder.
@@ -157,7 +157,7 @@ class _Kept:
         return tr(
             "Doing {step} again: {inputs} changed.",
             step=name,
-            inputs=", ".join([*self.changed[:3], *more]),
+            inputs=series([*self.changed[:3], *more]),
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Table
-from helpers.ground.words import tr, trn
+from helpers.ground.words import series, tr, trn
 from helpers.inputs import methods
 from helpers.records.card import Card, KernelRow, Operator, Steps
 
@@ -172,7 +172,7 @@ class Page:
             return tr("No operator said that it fell back to the host.")
         return tr(
             "Fell back to the host: {operators}.",
-            operators=", ".join(f"`{name}`" for name in self.card.fallbacks),
+            operators=series(f"`{name}`" for name in self.card.fallbacks),
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Shown, escaped
-from helpers.ground.words import tr, trn
+from helpers.ground.words import clauses, phrases, series, tr, trn
 from helpers.inputs.settings import Settings
 from helpers.planning.plan import Plan
 from helpers.records.schema import Answers, Peaks, Training
@@ -65,13 +65,17 @@ def conclude(checks: Iterable[Check]) -> Conclusion:
         TutorialError: one does not; the sentence names all that do not, with their figures.
     """
     checks = list(checks)
-    failed = [f"{check.statement}: {check.figures}" for check in checks if not check.holds]
+    failed = [
+        tr("{name}: {value}", name=check.statement, value=check.figures)
+        for check in checks
+        if not check.holds
+    ]
     if failed:
         raise TutorialError(
             tr(
                 "Not as it should be: {failed}. Do not trust the figures of this run before the "
                 "cause is found.",
-                failed="; ".join(failed),
+                failed=clauses(failed),
             )
         )
     return Conclusion(checks)
@@ -82,7 +86,7 @@ def of_doctor(found: Iterable[Finding]) -> list[Check]:
     from helpers.doctor.host import Status
 
     failing = [finding.name for finding in found if finding.status == Status.FAIL]
-    return [Check(tr("no check of the doctor fails"), not failing, ", ".join(failing))]
+    return [Check(tr("no check of the doctor fails"), not failing, series(failing))]
 
 
 def of_model(folder: Path) -> list[Check]:
@@ -130,7 +134,7 @@ def of_data(settings: Settings) -> list[Check]:
         Check(
             tr("the sets are registered for LLaMA-Factory"),
             set(registered) == {data.TRAIN, data.EVAL} | ({data.CURVE} if facts.curve else set()),
-            ", ".join(registered),
+            series(registered),
         ),
     ]
 
@@ -244,7 +248,7 @@ def of_memory(
             )
         )
     statement = tr("no peak of memory that was measured is far from its plan")
-    return [Check(statement, holds, ", ".join(figures))]
+    return [Check(statement, holds, phrases(figures))]
 
 
 def of_comparison(comparison: Comparison) -> list[Check]:
@@ -256,7 +260,7 @@ def of_comparison(comparison: Comparison) -> list[Check]:
         Check(
             tr("the recipes differ in nothing but what makes the method"),
             not others,
-            ", ".join(others),
+            series(others),
         )
     ]
     if not comparison.accuracy:
@@ -276,12 +280,10 @@ def of_comparison(comparison: Comparison) -> list[Check]:
     }
     return [
         *checks,
-        Check(
-            tr("no model answers fewer problems than the base model"), not worse, ", ".join(worse)
-        ),
+        Check(tr("no model answers fewer problems than the base model"), not worse, series(worse)),
         Check(
             tr("the base model and every adapter answered every held-out problem"),
             not unasked,
-            ", ".join(f"{label}: {n}" for label, n in unasked.items()),
+            series(tr("{name}: {value}", name=label, value=n) for label, n in unasked.items()),
         ),
     ]

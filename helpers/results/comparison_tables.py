@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from helpers.ground.shown import Sentence, Several, Shown, Table
-from helpers.ground.words import sentences, tr, trn
+from helpers.ground.words import sentences, series, tr, trn
 from helpers.inputs.subjects import Subject
 from helpers.records.schema import Origin, SeedResult
 from helpers.results import peaks, tables
@@ -39,7 +39,7 @@ def comparison(found: Comparison) -> Table:
         if training:
             row += [
                 f"{training.final_eval_loss:.3f}",
-                f"{training.call_seconds:.0f} s",
+                tables.seconds(training.call_seconds),
                 f"{training.samples_per_second:.2f}",
                 peaks.decimal(peaks.of(training, measure)),
                 f"{training.adapter_bytes / 1e6:.1f} MB",
@@ -67,13 +67,13 @@ def scores(found: Comparison) -> str:
             "{methods} answered from merged weights: LLaMA-Factory adds adapters to 16-bit "
             "weights while it loads them.",
             len(merged),
-            methods=", ".join(merged),
+            methods=series(merged),
         )
         if merged
         else "",
         tr(
             "{methods} answered from quantised weights with the adapter beside them.",
-            methods=", ".join(beside),
+            methods=series(beside),
         )
         if beside
         else "",
@@ -174,7 +174,7 @@ def seeds(
             subjects[r.method].label,
             str(r.seed),
             f"{r.held_out_loss:.4f}",
-            f"{r.call_seconds:.0f} s",
+            tables.seconds(r.call_seconds),
             tr("{part} of {whole}", part=r.correct, whole=r.n),
         ]
         for r in results
@@ -267,7 +267,7 @@ def _weighed(verdict: Verdict, one: MethodFacts, two: MethodFacts) -> list[list[
                 here,
             ]
         )
-    seconds = {name: tr("{n} s", n=f"{taken:.0f}") for name, taken in verdict.seconds.items()}
+    seconds = {name: tables.seconds(taken) for name, taken in verdict.seconds.items()}
     memory = {name: peaks.decimal(round(taken)) for name, taken in verdict.memory_bytes.items()}
     what_memory = tr("peak: {measure}", measure=peaks.named(verdict.measure))
     for what, taken, ratio, allowance in (
@@ -286,7 +286,7 @@ def _weighed(verdict: Verdict, one: MethodFacts, two: MethodFacts) -> list[list[
                     what,
                     f"{first} {taken[one.name]}",
                     f"{other} {taken[two.name]}",
-                    f"{100 * (ratio - 1):+.1f} %",
+                    f"{100 * (ratio - 1):+z.1f} %",
                     tables.NONE,
                     kept,
                 ]

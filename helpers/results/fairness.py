@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.ground.words import tr
+from helpers.ground.words import clauses, series, tr
 from helpers.inputs import keys, recipes
 from helpers.inputs.methods import Method, beyond_the_method
 from helpers.inputs.subjects import BASE, Subject
@@ -78,8 +78,8 @@ def _machines_apart(machine: Hardware, first: Hardware) -> list[str]:
     pairs = (
         (
             tr("accelerator"),
-            ", ".join(sorted(set(machine.accelerators))) or none,
-            ", ".join(sorted(set(first.accelerators))) or none,
+            series(sorted(set(machine.accelerators))) or none,
+            series(sorted(set(first.accelerators))) or none,
         ),
         (tr("processor"), machine.cpu, first.cpu),
         (tr("usable cores"), str(machine.cores), str(first.cores)),
@@ -101,7 +101,7 @@ def _otherwise_placed(record: Record, first: Record, named: Mapping[str, str]) -
                 "The results of {subject} and {first} were measured on other machines, so their "
                 "times, memory and answers cannot be compared: {what}. Make all of them on one "
                 "machine, in a run of its own (RUN=name).",
-                what="; ".join(apart),
+                what=clauses(apart),
                 **named,
             )
         if each.environment is None or origin.environment is None:
@@ -112,7 +112,7 @@ def _otherwise_placed(record: Record, first: Record, named: Mapping[str, str]) -
                 "The results of {subject} and {first} were measured in other environments, so they "
                 "cannot be compared: {names} differ. Set them alike, and make all results in a run "
                 "of its own (RUN=name).",
-                names=", ".join(names),
+                names=series(names),
                 **named,
             )
     return None
@@ -160,7 +160,7 @@ def differences(methods: Sequence[Method], found: Mapping[str, Record]) -> list[
                     "with the same overrides.",
                     first=first.label,
                     other=other.label,
-                    keys=", ".join(unfair),
+                    keys=series(unfair),
                     first_file=paths.shown(first.file),
                     other_file=paths.shown(other.file),
                 )
@@ -197,7 +197,7 @@ def check(
     Raises:
         TutorialError: two of them were not; the sentence names what differs.
     """
-    notebooks = ", ".join(paths.NOTEBOOK_NAMES[2:5])
+    notebooks = series(paths.NOTEBOOK_NAMES[2:5])
     for name in found:
         for record in (found[name], *repeated.get(name, ())):
             named = {"subject": name, "first": first, "notebooks": notebooks}
@@ -216,7 +216,7 @@ def check(
                     "cannot be compared: run the notebooks {notebooks} again with the same "
                     "parameters.",
                     subject=subjects[name].label,
-                    keys=", ".join(unlike),
+                    keys=series(unlike),
                     notebooks=notebooks,
                 )
             )
@@ -229,7 +229,7 @@ def check(
                         "time, so its trainings cannot be taken together: run the notebooks "
                         "{notebooks} again with the same parameters.",
                         method=subjects[name].label,
-                        keys=", ".join(unlike),
+                        keys=series(unlike),
                         notebooks=notebooks,
                     )
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from helpers.ground import drawing, paths, width
 from helpers.ground.files import write_bytes
 from helpers.ground.shown import Picture, Sentence, Shown
-from helpers.ground.words import sentences, tr
+from helpers.ground.words import sentences, series, tr
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 from helpers.machine import memory
@@ -104,7 +104,7 @@ def comparison_curves(comparison: Comparison, run: paths.RunFolder) -> Picture:
 def _titled(labels: Sequence[str], model: str, profile: str) -> str:
     return tr(
         "{methods}: {model}, {profile} profile",
-        methods=", ".join(labels),
+        methods=series(labels),
         model=model,
         profile=profile,
     )
@@ -136,8 +136,8 @@ def _draw_losses(
             "o-",
             **style,
         )
-    axes[0].set_title(tr("training"))
-    axes[1].set_title(tr("held-out"))
+    axes[0].set_title(tr("training"), fontsize=10)
+    axes[1].set_title(tr("held-out"), fontsize=10)
     for ax in axes[:2]:
         ax.set(xlabel=tr("optimizer step"), ylabel=tr("cross-entropy loss (nats/token)"))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half a step
@@ -185,8 +185,14 @@ def _bars(
         places, [value or 0 for value in values], color=[subject.colour for subject in subjects]
     )
     ax.set_xticks(places, _ticks(subjects))
-    labels = [none if value is None else form.format(value) for value in values]
+    labels = ["" if value is None else form.format(value) for value in values]
     ax.bar_label(bars, labels, padding=3, fontsize=9)
+    for place, value in enumerate(values):
+        if value is None:  # on the axis, which may be logarithmic and have no 0
+            ax.annotate(
+                none, (place, 0), (0, 3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=9,
+            )  # fmt: skip
     ax.set_axisbelow(True)
     ax.grid(visible=False, axis="x")
     ax.margins(y=0.15)
@@ -291,7 +297,9 @@ def merge_bars(
     figure.set_figwidth(max(9.2, 2.7 * len(merges)))
     subjects = [settings.subjects[each] for each in merges]
     distances = [merge.divergence.kl for merge in merges.values()]
-    _bars(axes[0], subjects, distances, "{:.1e}")
+    # A distance of nothing comes out as 0, or below it by rounding.
+    above = [distance if distance > 0 else None for distance in distances]
+    _bars(axes[0], subjects, above, "{:.1e}", tr("none"))
     # Merging as it should be and merging into other weights lie orders of magnitude apart. A
     # logarithmic axis has no room for a 0, and no bar is the right picture of it.
     axes[0].set_yscale("log")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.calls import article_memory
-from helpers.ground import drawing, escaping, paths, words
+from helpers.ground import drawing, escaping, fonts, paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import sha256_file, write_bytes
 from helpers.ground.shown import Code, Picture, Sentence, Several, Shown, Table, facts
@@ -208,21 +208,37 @@ def _page(title: str, sections: Sequence[Section], told: str = "", note: str = "
         lstrip_blocks=True,
     )
     environment.filters["inlined"] = _inlined
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         language={"zh": "zh-CN"}.get(words.language(), words.language()),
         title=title,
         contents=tr("Contents"),
+        colon=tr("{name}: {value}", name="", value=""),
         heading=tr("The verdict"),
         verdict=told,
         note=note,
         sections=[section for section in sections if section.parts],
     )
+    style, end, rest = page.partition("</style>")
+    return style + _font_face(page) + end + rest
+
+
+def _font_face(page: str) -> str:
+    """Return the rule that brings a page its Chinese font; "" where it needs none."""
+    font = fonts.for_page(page)
+    if font is None:
+        return ""
+    source = f"url(data:font/woff;base64,{base64.b64encode(font).decode()})"
+    # For Chinese alone, and the first in the page's list: text that a browser has set in another
+    # font before this one is there may stay so.
+    said = {"font-family": '"Report Chinese"', "src": source,
+            "unicode-range": fonts.RANGE, "font-display": "block"}  # fmt: skip
+    return "@font-face { " + " ".join(f"{name}: {value};" for name, value in said.items()) + " }\n"
 
 
 def _page_of_run(of: _Run, further: Sequence[Section]) -> str:
     title = tr(
         "{methods}: run {run}",
-        methods=", ".join(method.label for method in of.found.methods),
+        methods=words.series(method.label for method in of.found.methods),
         run=of.found.run,
     )
     told = verdict.sentence(of.found)

@@ -11,7 +11,7 @@ from typing import Any
 from helpers.ground import paths
 from helpers.ground.files import read_yaml
 from helpers.ground.shown import Table
-from helpers.ground.words import tr
+from helpers.ground.words import clauses, tr
 from helpers.inputs import data, keys, methods, models, recipes
 from helpers.inputs.settings import Profile, Settings, load_profile
 from helpers.inputs.subjects import Subject
@@ -85,7 +85,7 @@ def differences(found: Comparison, records: Mapping[str, Record]) -> Table:
     }
     return Table(
         header,
-        [[*row, every.get(tuple(names), "; ".join(names))] for row, names in rows.items()],
+        [[*row, every.get(tuple(names), clauses(names))] for row, names in rows.items()],
     )
 
 

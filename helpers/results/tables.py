@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ground import paths
 from helpers.ground.shown import Dialogue, Entry, Table, facts
-from helpers.ground.words import sentences, tr, trn
+from helpers.ground.words import clauses, sentences, series, tr, trn
 from helpers.inputs import recipes
 from helpers.inputs.methods import Method
 from helpers.inputs.settings import Settings
@@ -86,9 +86,9 @@ def _training(training: Training) -> dict[str, str]:
             else tr("none: fewer optimizer steps than logging_steps")
         ),
         tr("held-out loss after training"): f"{training.final_eval_loss:.4f}",
-        tr("the whole call"): f"{training.call_seconds:.0f} s",
-        tr("of it the training loop"): f"{training.train_seconds:.0f} s",
-        tr("of that its evaluations"): f"{training.evaluation_seconds:.0f} s",
+        tr("the whole call"): seconds(training.call_seconds),
+        tr("of it the training loop"): seconds(training.train_seconds),
+        tr("of that its evaluations"): seconds(training.evaluation_seconds),
         tr("speed without evaluations"): tr(
             "{speed} samples/s", speed=f"{training.samples_per_second:.2f}"
         ),
@@ -107,7 +107,7 @@ def _training(training: Training) -> dict[str, str]:
     rows[tr("adapter on disk")] = f"{training.adapter_bytes / 1e6:.1f} MB"
     if training.resumed_at:
         name = tr("interrupted; went on from step (times without what was lost)")
-        rows[name] = ", ".join(map(str, training.resumed_at))
+        rows[name] = series(training.resumed_at)
     return rows
 
 
@@ -135,7 +135,7 @@ def answers(found: Mapping[str, Answers]) -> Table:
         }
         unscored = {tr("problems answered; they cannot be scored"): str(each.n)}
         columns[label] = (right if each.scored else unscored) | {
-            tr("time of the predict call"): f"{each.seconds:.0f} s"
+            tr("time of the predict call"): seconds(each.seconds)
         }
     return _side_by_side(columns, notes(each.origin for each in found.values()))
 
@@ -167,7 +167,7 @@ def examples(
                 tr("{problem} Expected: {answer}", problem=example.problem,
                    answer=example.expected) if example.expected else example.problem,
                 [
-                    (mark[right] if example.expected else "", "; ".join(names), shortened(text))
+                    (mark[right] if example.expected else "", clauses(names), shortened(text))
                     for (text, right), names in authors.items()
                 ],
             )
@@ -193,6 +193,11 @@ def chat(conversations: Mapping[str, Sequence[Said]]) -> Dialogue:
             for turns in zip(*conversations.values(), strict=True)
         ]
     )
+
+
+def seconds(taken: float) -> str:
+    """Return how long something took, in whole seconds."""
+    return tr("{n} s", n=f"{taken:.0f}")
 
 
 def shortened(text: str, most: int = 400) -> str:
@@ -226,7 +231,7 @@ def planned_and_measured(found: Mapping[str, tuple[Plan, Training]]) -> Table:
                 measured.evaluation_longest,
             ),
         ):
-            difference = f"{100 * (peak / planned - 1):+.1f} %" if peak and longest else NONE
+            difference = f"{100 * (peak / planned - 1):+z.1f} %" if peak and longest else NONE
             rows.append(
                 [
                     what,
@@ -307,7 +312,7 @@ def not_asked(known: Sequence[str]) -> str:
         "{models} was not asked again: base + adapter answered from its weights, bit for bit.",
         "{models} were not asked again: base + adapter answered from their weights, bit for bit.",
         len(known),
-        models=", ".join(known),
+        models=series(known),
     )
 
 
@@ -391,7 +396,7 @@ def scores(found: Sequence[Score], subjects: Mapping[str, Subject]) -> Table:
                 benchmarks[score.benchmark],
                 f"{score.correct}/{score.n} ({100 * low:.0f}-{100 * high:.0f} %)",
                 NONE if score.ours is None else f"{score.ours}/{score.n}",
-                f"{score.seconds:.0f} s",
+                seconds(score.seconds),
             ]
         )
     return Table(header, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from helpers.ground.words import sentences, tr, trn
+from helpers.ground.words import clauses, sentences, series, tr, trn
 from helpers.results import peaks
 from helpers.results.schema import Comparison, Effect, Judgement, Verdict
 
@@ -91,13 +91,14 @@ def _of_answers(effect: Effect | None, seeds: int, names: Mapping[str, str]) -> 
             seeds=seeds,
             **figures,
         )
+    missed = ""
     if effect.better is None:
-        text += " " + tr(
+        missed = tr(
             "A true difference of {missed} points would have been missed in one of five such "
             "comparisons, a smaller one more often.",
             missed=f"{100 * effect.missed:.0f}",
         )
-    return text
+    return sentences([text, missed])
 
 
 def _of_loss(effect: Effect | None, seeds: int, names: Mapping[str, str]) -> str:
@@ -116,12 +117,13 @@ def _of_loss(effect: Effect | None, seeds: int, names: Mapping[str, str]) -> str
         p=probability(effect.p_adjusted),
         **names,
     )
+    missed = ""
     if effect.better is None and effect.missed > 0:
-        text += " " + tr(
+        missed = tr(
             "One of {missed} would have been missed in one of five.",
             missed=f"{effect.missed:.3f}",
         )
-    return text
+    return sentences([text, missed])
 
 
 def _of_tests(verdict: Verdict) -> str:
@@ -262,7 +264,7 @@ def size(comparison: Comparison) -> str:
         tr(
             "with {length} tokens {peaks}",
             length=each.length,
-            peaks=", ".join(_peaks(each.peak_bytes, labels)),
+            peaks=series(_peaks(each.peak_bytes, labels)),
         )
         for each in planned
     ]
@@ -273,7 +275,7 @@ def size(comparison: Comparison) -> str:
         model=comparison.model,
         largest=largest,
         rows=planned[0].rows,
-        lengths="; ".join(lengths),
+        lengths=clauses(lengths),
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import methods, models
 from helpers.inputs.settings import AUTO, Settings, resolve
 
@@ -46,7 +46,7 @@ def of_file(name: str) -> Asked:
                 "There is no study {name!r}: STUDY= takes one of {known}, or write MODELS= and "
                 "METHODS= instead.",
                 name=name[:60],
-                known=", ".join(known()),
+                known=series(known()),
             )
         )
     file = STUDIES / f"{name}.yaml"
@@ -85,7 +85,7 @@ def asked(study: str, names: str, of: str, seeds: str, profile: str) -> Asked:
         raise TutorialError(
             tr(
                 "Say what to study: MODELS='Qwen2-0.5B Qwen2.5-3B', or STUDY= with one of {known}.",
-                known=", ".join(known()),
+                known=series(known()),
             )
         )
     said = {"models": names.split(), "methods": of.split(), "seeds": int(seeds) if seeds else 0}

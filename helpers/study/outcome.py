@@ -9,7 +9,7 @@ from helpers.calls import repeats
 from helpers.ground import drawing, paths, width
 from helpers.ground.errors import TutorialError
 from helpers.ground.shown import Picture, Sentence, Several, Shown, Table
-from helpers.ground.words import tr
+from helpers.ground.words import series, tr
 from helpers.inputs import methods, models
 from helpers.records import store
 from helpers.records.schema import Record, SeedResult, Training
@@ -193,7 +193,7 @@ def _of_refusal(row: Row) -> str:
     if row.refusal.methods:
         return tr(
             "needs {needed} GiB of {usable}; {methods} would fit",
-            methods=", ".join(map(_label, row.refusal.methods)),
+            methods=series(map(_label, row.refusal.methods)),
             **figures_of,
         )
     return tr("needs {needed} GiB of {usable}; a smaller model would fit", **figures_of)

@@ -163,3 +163,19 @@ def test_the_notebooks_of_a_language_are_executed_in_its_folder(
     assert stand_in.call_args.kwargs["cwd"] == paths.NOTEBOOKS / "zh"
     assert spoken == ["zh"] * 6
     assert json.loads(source.read_text("utf-8"))["cells"]
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "cpu_curves"), ("zh", "cpu_curves_zh")])
+def test_the_readmes_pictures_are_those_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, name: str
+) -> None:
+    monkeypatch.setattr(paths, "BENCHMARKS", tmp_path)
+    drawn = [
+        nbformat.v4.new_code_cell(
+            source, outputs=[nbformat.v4.new_output("display_data", {"image/png": held})]
+        )
+        for source, held in (("t.cost()", "AAAA"), ("t.comparison.curves()", "AQID"))
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("curves"), *drawn])
+    file = publishing._picture(notebook, language)
+    assert (file, file.read_bytes()) == (tmp_path / f"{name}.png", b"\1\2\3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import re
 import shutil
@@ -17,10 +18,11 @@ from typing import Any, ClassVar
 
 import pytest
 from conftest import ORIGIN, make_training
+from fontTools.ttLib import TTFont
 from results import made
 
 from helpers import Tutorial
-from helpers.ground import paths, words
+from helpers.ground import fonts, paths, words
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import write_bytes
 from helpers.planning.plan import RunPlans
@@ -255,6 +257,24 @@ def test_it_speaks_the_language_that_is_set_and_else_the_runs(
     assert words.language() == "en"  # of this process, as before
     monkeypatch.setenv(words.LANGUAGE, "en")
     assert '<html lang="en">' in written(chosen)
+
+
+def test_it_brings_the_chinese_font_that_it_needs_and_no_more(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = records()
+    monkeypatch.setenv(words.LANGUAGE, "en")
+    assert "@font-face" not in written(chosen)
+    monkeypatch.setenv(words.LANGUAGE, "zh")
+    page = written(chosen)
+    font = base64.b64decode(re.findall(r"url\(data:font/woff;base64,([^)]+)\)", page)[0])
+    with TTFont(io.BytesIO(font)) as part, TTFont(fonts.FILE) as whole:
+        needed = {ord(sign) for sign in page if sign >= "\u2e80"}
+        assert len(needed) > 100
+        assert needed <= part.getBestCmap().keys()
+        assert len(part.getBestCmap()) < len(whole.getBestCmap()) / 4
+    # Another font that is asked first may keep what it has set.
+    assert re.search(r'font: [^;]*?1\.5 "Report Chinese"', page)
 
 
 def test_a_large_run_stays_small(runs: Path) -> None:

@@ -17,15 +17,15 @@ TARGETS := helpers/words/zh/make.mk
 # study:  ## 研究模型大小、方法和随机种子：MODELS="Qwen2-0.5B Qwen2-7B" METHODS="lora qlora" SEEDS=3，或 STUDY=article
 # nodes:  ## 打印多台机器一起训练时每台要运行的命令：NODES=2 CARDS=8 MASTER_ADDR=192.168.1.10
 # data:  ## 按 configs/lora.yaml 的要求把模型和数据取到本机
-# notebooks:  ## 取用一次运行所执行的两种语言的 notebook，以便提交
+# notebooks:  ## 收录一次运行所执行的两种语言的 notebook，以便提交
 # report:  ## 写出 runs/名称/report.html，便于分享的单页报告：RUN=名称 LANGUAGE=zh
 # book:  ## 不联网构建中英两个版本的站点（book/build/site）
 # evalscope:  ## 启动一次运行中各模型的服务，由 evalscope 评分：SUBJECT="base lora" LIMIT=20
 # generations:  ## 用旧版 CANN 的 torch 测试模拟 NPU、算子和配方
 # lab:  ## 在 JupyterLab 中打开 notebook（仅限本机）
-# doctor:  ## 检查本机，无论是否已装好环境；有检查失败时退出码不为 0
+# doctor:  ## 检查本机，无论是否已装好环境；有检查失败时以失败状态退出
 # card:  ## 用十分钟在本机的卡上测量算子和配方
-# bench:  ## 测量各配方、整个流程和 4 比特算子的时间（约一小时）
+# bench:  ## 测量各配方、TRL、整个流程和 4 比特算子的时间（约两小时）
 # plans:  ## 为三个模型规划原文的配方（benchmarks/results/plans.json）
 # lint:  ## ruff、mypy、各房间的导入方向，以及两种语言
 # words:  ## 收集读者会读到的全部文字，放进语言目录，并生成其他语言的 notebook
