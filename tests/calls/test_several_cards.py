@@ -96,10 +96,11 @@ def test_a_card_takes_what_was_planned_for_it(
     assert plan.question.cards == 2
     [check] = checks.of_memory("cpu", plan, trained[method, 2].peaks)
     assert check.holds, check.figures
-    alone = planner.for_run(with_cards(ready, 1), lambda line: None)[method]
+    by_itself = plan.question.model_copy(update={"cards": 1})
+    [alone] = planner.ask([by_itself], chosen.run.logs / "plan.log")
     # As many bytes again as the adapter's: what the cards exchange.
-    apart = plan.training.parts["gradients"] - alone.training.parts["gradients"]
-    assert apart == plan.training.parts["adapter"] - alone.training.parts["gradients"]
+    apart = plan.training.peak_bytes - alone.training.peak_bytes
+    assert apart == plan.training.parts["adapter"] > 0
 
 
 def test_a_reader_can_repeat_it(ready: settings.Settings, trained: object) -> None:
@@ -130,7 +131,7 @@ class Elsewhere:
         self.making = self.run.root / "making" / "lora" / "lora"
         self.env = os.environ | {
             "TUTORIAL_RUNS": str(paths.RUNS), "TUTORIAL_HEADLESS": "1", "TUTORIAL_CARDS": "2",
-            "TUTORIAL_OVERRIDES": "num_train_epochs=8.0 save_steps=8 eval_steps=48",
+            "TUTORIAL_OVERRIDES": "num_train_epochs=4.0 save_steps=8 eval_steps=24",
         }  # fmt: skip
         if stop:
             self.env[stopping.VARIABLE] = str(stop)
@@ -173,7 +174,7 @@ def test_a_killed_card_is_one_sentence_and_the_training_goes_on(ready: settings.
     assert again.returncode == 0, said
     assert "Going on with the interrupted training lora from step" in said
     told = events.read(elsewhere.run.adapter("lora") / events.FILE)
-    assert [event["step"] for event in told if event["event"] == "step"] == list(range(1, 97))
+    assert [event["step"] for event in told if event["event"] == "step"] == list(range(1, 49))
 
 
 def test_one_that_is_asked_to_stop_leaves_a_checkpoint_of_all_cards(
@@ -186,7 +187,7 @@ def test_one_that_is_asked_to_stop_leaves_a_checkpoint_of_all_cards(
     last = max(elsewhere.making.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     step = json.loads((last / "trainer_state.json").read_text())["global_step"]
     told = [e["step"] for e in events.read(elsewhere.making / events.FILE) if e["event"] == "step"]
-    assert told[-1] == step < 96
+    assert told[-1] == step < 48
     assert {file.name for file in last.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
@@ -206,7 +207,7 @@ def test_what_two_machines_are_given_trains_what_one_card_trains(
             line, shell=True, env=env, text=True, cwd=paths.ROOT,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
-        for line in typed if line.endswith("lora_nodes.yaml")
+        for line in typed if line.endswith("/lora_nodes.yaml")
     ]  # fmt: skip
     assert len(started) == 2
     for each in started:
