@@ -232,14 +232,8 @@ def planned_and_measured(found: Mapping[str, tuple[Plan, Training]]) -> Table:
             ),
         ):
             difference = f"{100 * (peak / planned - 1):+z.1f} %" if peak and longest else NONE
-            rows.append(
-                [
-                    what,
-                    peaks.binary(planned),
-                    NONE if peak is None else peaks.binary(peak),
-                    difference,
-                ]
-            )
+            shown = NONE if peak is None else peaks.binary(peak)
+            rows.append([what, peaks.binary(planned), shown, difference])
     header = [tr("peak of tensors"), tr("planned"), tr("measured"), tr("difference")]
     return Table(header, rows, note=notes(training.origin for _, training in found.values()))
 
