@@ -134,8 +134,7 @@ def run_notebooks(
     ):
         with refusals_explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            run.logs.mkdir(exist_ok=True)
-            log = held.enter_context((run.logs / "kernels.log").open("wb"))
+            log = held.enter_context((folder / "kernels.log").open("wb"))
         kernels = _local_kernels(sockets, log)
         for name in paths.NOTEBOOK_NAMES:
             start = time.monotonic()

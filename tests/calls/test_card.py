@@ -73,6 +73,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Card, str, str]:
     return Card.model_validate_json(text), page.read_text("utf-8"), text
 
 
+@pytest.mark.long
 def test_every_training_was_taken(visited: tuple[Card, str, str]) -> None:
     card = visited[0]
     # Not even LLaMA-Factory's fused kernels for NPUs can be had without an NPU.
@@ -92,6 +93,7 @@ def test_every_training_was_taken(visited: tuple[Card, str, str]) -> None:
         assert any(key in name for name in tried), key
 
 
+@pytest.mark.long
 def test_what_was_allocated_is_what_was_planned(visited: tuple[Card, str, str]) -> None:
     """The planner knows the device; 5 % are left for tensors that are this small."""
     for each in visited[0].steps:
@@ -100,6 +102,7 @@ def test_what_was_allocated_is_what_was_planned(visited: tuple[Card, str, str]) 
     assert sum(bool(each.planned_bytes) for each in visited[0].steps) >= 8
 
 
+@pytest.mark.long
 def test_the_kernels_have_the_defaults_bits_on_every_matrix(
     visited: tuple[Card, str, str],
 ) -> None:
@@ -112,6 +115,7 @@ def test_the_kernels_have_the_defaults_bits_on_every_matrix(
     assert all(row.equal and row.nanoseconds for row in card.kernels)
 
 
+@pytest.mark.long
 def test_the_profile_tells_the_aicpus_operators(visited: tuple[Card, str, str]) -> None:
     """The default backend shifts, which a 910B's AICPU does; the tutorial's kernels do not."""
     found = {(s.model, s.method, s.kernels): s.operators for s in visited[0].steps if s.operators}
@@ -123,6 +127,7 @@ def test_the_profile_tells_the_aicpus_operators(visited: tuple[Card, str, str]) 
     assert not [each for each in found["small", "qlora", "chosen"] if each.slow]
 
 
+@pytest.mark.long
 def test_the_page_says_simulated_in_every_heading(visited: tuple[Card, str, str]) -> None:
     card, page, _ = visited
     headings = [line for line in page.splitlines() if line.startswith("#")]
@@ -131,6 +136,7 @@ def test_the_page_says_simulated_in_every_heading(visited: tuple[Card, str, str]
     assert page == card_page.page(card)
 
 
+@pytest.mark.long
 def test_nothing_of_the_host_is_in_the_files(visited: tuple[Card, str, str]) -> None:
     for text in visited[1:]:
         assert socket.gethostname() not in text
@@ -139,6 +145,7 @@ def test_nothing_of_the_host_is_in_the_files(visited: tuple[Card, str, str]) -> 
 
 
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
+@pytest.mark.long
 def test_what_has_not_begun_in_time_is_left_out(tmp_path: Path) -> None:
     done = run(tmp_path, written(tmp_path, models={"small": SMALL}, seconds=1))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -187,6 +194,7 @@ def test_settings_that_belong_together_are_one() -> None:
     assert calls.settings_of(settings.resolve("smoke").profile) == []
 
 
+@pytest.mark.long
 def test_a_cards_files_are_named_after_it(visited: tuple[Card, str, str]) -> None:
     name = calls.stem(visited[0])
     assert re.fullmatch(r"[A-Za-z0-9.-]+", name)
