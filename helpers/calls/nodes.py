@@ -16,6 +16,7 @@ from helpers.ground.errors import TutorialError
 from helpers.ground.words import tr
 from helpers.inputs import recipes, sharing
 from helpers.inputs.settings import Settings
+from helpers.programs import torchrun
 
 PORT = 29500  # torchrun's own
 _MOST = 512
@@ -39,11 +40,7 @@ def _asked(nodes: str, address: str, port: str) -> tuple[int, int]:
                 asked=address[:60],
             )
         )
-    if port and not (port.isdecimal() and 0 < int(port[:6]) < 65536):
-        raise TutorialError(
-            tr("MASTER_PORT={asked!r} is no port: give a number up to 65535.", asked=port[:60])
-        )
-    return int(nodes), int(port or PORT)
+    return int(nodes), torchrun.port_asked(port) or PORT
 
 
 def commands(settings: Settings, nodes: str, address: str, port: str = "") -> str:

@@ -7,10 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-
-def first_visible(variable: str, env: Mapping[str, str] = os.environ) -> str:
-    """Return the first card that a variable such as CUDA_VISIBLE_DEVICES shows, "0" without one."""
-    return (env.get(variable) or "0").split(",")[0].strip()
+# Which variable says what cards of a kind are shown.
+VARIABLES = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}
 
 
 def visible(variable: str, count: int, env: Mapping[str, str] = os.environ) -> str:

@@ -87,7 +87,7 @@ def cuda_memory() -> tuple[int, int]:
     import pynvml
 
     pynvml.nvmlInit()
-    visible = cards.first_visible("CUDA_VISIBLE_DEVICES")
+    visible = cards.visible("CUDA_VISIBLE_DEVICES", 1)
     if visible.isdigit():
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
     else:
@@ -180,8 +180,7 @@ def visible_cards(device: str) -> list[str]:
     names = found.accelerators
     if found.device != device or not names:
         return []
-    variable = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}[device]
-    asked = cards.visible(variable, len(names)).split(",")
+    asked = cards.visible(cards.VARIABLES[device], len(names)).split(",")
     numbers = [int(card) if card.isdecimal() else None for card in asked]
     return [
         "" if number is None else names[number]

@@ -243,7 +243,7 @@ def card_in_use(info: Info) -> Card:
     Raises:
         UnreadableOutput: the variable names a card that npu-smi does not show.
     """
-    first = cards.first_visible("ASCEND_RT_VISIBLE_DEVICES")
+    first = cards.visible("ASCEND_RT_VISIBLE_DEVICES", 1)
     position = _whole(first, "ASCEND_RT_VISIBLE_DEVICES")
     if position >= len(info.cards):
         raise UnreadableOutput(

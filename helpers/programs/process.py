@@ -88,7 +88,7 @@ def environment(
             on all of them, which is another experiment unless it was asked for.
     """
     env = dict(extra or {}) | dict(os.environ)
-    for kind, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("npu", "ASCEND_RT_VISIBLE_DEVICES")):
+    for kind, variable in cards.VARIABLES.items():
         env[variable] = cards.visible(variable, count, env) if device == kind else ""
     # CUDA counts the fastest card first, unless it is told to count as NVML and nvidia-smi do: the
     # card whose memory is read would be another than the one that trains.

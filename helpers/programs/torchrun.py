@@ -21,19 +21,29 @@ def typed(cards: int) -> str:
     return f"FORCE_TORCHRUN=1 NPROC_PER_NODE={cards}"
 
 
+def port_asked(asked: str) -> int:
+    """Return the port that MASTER_PORT asks for; 0 for none.
+
+    Raises:
+        TutorialError: it is no port.
+    """
+    if asked and not (asked.isdecimal() and 0 < int(asked[:6]) < 65536):
+        raise TutorialError(
+            tr("MASTER_PORT={asked!r} is no port: give a number up to 65535.", asked=asked[:60])
+        )
+    return int(asked or 0)
+
+
 def _port(asked: str) -> int:
     """Return a free port, or the one that was asked for if it is free.
 
     Raises:
         TutorialError: it is none, or another program has it.
     """
-    if asked and not (asked.isdecimal() and 0 < int(asked[:6]) < 65536):
-        raise TutorialError(
-            tr("MASTER_PORT={asked!r} is no port: give a number up to 65535.", asked=asked[:60])
-        )
+    wanted = port_asked(asked)
     with socket.socket() as probe:
         try:
-            probe.bind((HERE, int(asked or 0)))
+            probe.bind((HERE, wanted))
         except OSError as error:
             raise TutorialError(faults.sentence("port in use"), fault="port in use") from error
         return int(probe.getsockname()[1])

@@ -11,7 +11,7 @@ from helpers.ground.files import sha256_json
 from helpers.ground.words import tr
 from helpers.inputs import models, recipes
 from helpers.inputs.settings import Settings
-from helpers.machine import hardware
+from helpers.machine import cards, hardware
 from helpers.planning import asking, estimate, planner
 from helpers.planning.plan import Capacity, Plan
 from helpers.planning.work import Operators, Work, WorkQuestion
@@ -21,7 +21,6 @@ from helpers.study.asked import Asked, Trial, settings_of, trials
 from helpers.study.record import Refusal, Row, Study
 
 MOST_WORKERS = 8
-VISIBLE = {"npu": "ASCEND_RT_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES"}
 # Of no machine in particular: what weighs is the order.
 PRODUCTS, BYTES = 1e13, 1e11
 
@@ -43,7 +42,7 @@ def cards_here(device: str) -> int:
                 profile=device,
             )
         )
-    shown = os.environ.get(VISIBLE[device])
+    shown = os.environ.get(cards.VARIABLES[device])
     return len(machine.accelerators) if shown is None else len(shown.split(","))
 
 
