@@ -66,10 +66,15 @@ class Place:
             eval_losses: (optimizer step, loss on the held-out set).
             total: how many optimizer steps there will be.
         """
-        from IPython.display import HTML, display
+        from IPython.display import HTML
 
         picture = curve(losses, eval_losses, total) if total else ""
-        content = HTML(f"{self._head}<code>{escape(line)}</code><br>{picture}")
+        self.put(HTML(f"{self._head}<code>{escape(line)}</code><br>{picture}"))
+
+    def put(self, content: object) -> None:
+        """Show what shows itself in a notebook."""
+        from IPython.display import display
+
         if self._handle is None:
             self._handle = display(content, display_id=True)
         else:

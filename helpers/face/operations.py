@@ -12,6 +12,7 @@ from helpers.ground.shown import Code, Sentence, Several, Table, View
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from helpers.face.study_view import StudyView
     from helpers.inputs.settings import Settings
 
 
@@ -41,6 +42,33 @@ class Operations(View):
             card.visit(self.settings, what or paths.CONFIGS / "card.yaml", self.say),
             folder or paths.CARDS,
         )
+
+    # ---- a study --------------------------------------------------------------------------------
+
+    def study(
+        self, models: str, methods: str = "", seeds: str = "", *, workers: int = 0, price: str = ""
+    ) -> StudyView:
+        """Do a study of the run's name, as `make study` does, or go on with it.
+
+        In a notebook a table tells where each trial is, and is kept up to date.
+
+        Args:
+            models: what MODEL= takes, several by spaces.
+            methods: names of recipes in configs/, by spaces; "": those of configs/tutorial.yaml.
+            seeds: how many trainings of each; "": one.
+            workers: trials beside each other; 0: one a card, or one a core.
+            price: what an hour of a card costs; "": what was said of this study before.
+
+        Raises:
+            TutorialError: what is asked for cannot be, or Ray is not installed.
+        """
+        from helpers.calls import progress
+        from helpers.face import study_view
+
+        return study_view.run(
+            "", models, methods, seeds, self.settings.profile.name, self.settings.run.name,
+            workers=workers, price=price, say=self.say, in_notebook=not progress.is_headless(),
+        )  # fmt: skip
 
     # ---- several machines -----------------------------------------------------------------------
 

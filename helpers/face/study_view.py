@@ -88,6 +88,7 @@ def run(
     address: str = "",
     say: Callable[[str], None] = print,
     console: Console | None = None,
+    in_notebook: bool = False,
 ) -> StudyView:
     """Do a study, or go on with it: what is done is not done again.
 
@@ -99,10 +100,11 @@ def run(
         profile: as for a run.
         name: its folder under runs/, with which the names of its runs begin.
         workers: trials beside each other; 0: one a card, or one a core.
-        price: what an hour of a card costs.
+        price: what an hour of a card costs; "": what was said of this study before.
         address: of a cluster on which Ray runs; "" for this machine alone.
         say: takes the lines that tell what happens.
         console: where a table of the trials is kept up to date; None says what changes.
+        in_notebook: the table is kept up to date in the cell's output.
 
     Raises:
         TutorialError: what is asked for cannot be; before anything starts.
@@ -115,8 +117,11 @@ def run(
     chosen = asked.check_name(NAME if name == AUTO else name)
     wanted = asked.asked(study, models, methods, seeds, profile)
     made = planned.make(chosen, wanted, workers, say)
-    made.price = hourly
-    if console is not None and console.is_terminal:
+    if price:
+        made.price = hourly
+    if in_notebook:
+        _in_page(made, cluster)
+    elif console is not None and console.is_terminal:
         _live(made, console, cluster)
     else:
         scheduling.run(made, lambda now, changed: _told(changed, say), cluster)
@@ -146,3 +151,20 @@ def _live(made: Study, console: Console, cluster: str) -> None:
         scheduling.run(
             made, lambda now, changed: live.update(outcome.board(now).rich(), refresh=True), cluster
         )
+
+
+def _in_page(made: Study, cluster: str) -> None:
+    """Do a study under a table in a notebook, which is written anew when it says something new."""
+    from helpers.calls import live
+    from helpers.study import outcome, scheduling
+
+    place, before = live.Place(""), ""
+
+    def show(now: Study, changed: list[Row]) -> None:
+        nonlocal before
+        board = outcome.board(now)
+        if (said := board.plain()) != before:
+            place.put(board)
+            before = said
+
+    scheduling.run(made, show, cluster)

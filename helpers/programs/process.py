@@ -33,7 +33,7 @@ _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
 # The kernel takes 107 bytes for the path of a socket; below this folder come names such as
-# "pymp-01234567/listener-01234567" (multiprocessing) and "tmp01234567/kernel-5".
+# "pymp-01234567/listener-01234567" (multiprocessing), "lora-1234567-01234567/kernel-5".
 _SOCKET_FOLDER = 107 - 36
 
 
@@ -65,10 +65,17 @@ def _place_of_sockets() -> str:
 def socket_folder() -> Iterator[Path]:
     """Give a folder of this user alone for sockets, whose paths may only be short.
 
+    Its name tells whose it is: what a killed process has left is taken away by the next one.
+
     Raises:
         TutorialError: no place for temporary files has a path that is short enough.
     """
-    with tempfile.TemporaryDirectory(dir=_place_of_sockets()) as folder:
+    place = _place_of_sockets()
+    for left in Path(place).glob("lora-*-*"):
+        number = left.name.split("-")[1]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"lora-{os.getpid()}-", dir=place) as folder:
         yield Path(folder)
 
 

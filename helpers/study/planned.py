@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
@@ -17,10 +18,11 @@ from helpers.planning.plan import Capacity, Plan
 from helpers.planning.work import Operators, Work, WorkQuestion
 from helpers.records.versions import versions
 from helpers.study import record
-from helpers.study.asked import Asked, Trial, settings_of, trials
+from helpers.study.asked import Asked, settings_of, trials
 from helpers.study.record import Refusal, Row, Study
 
 MOST_WORKERS = 8
+Kind = tuple[str, str]  # a model and a method
 # Of no machine in particular: what weighs is the order.
 PRODUCTS, BYTES = 1e13, 1e11
 
@@ -65,12 +67,10 @@ def load_of(work: Work, recipe: dict[str, object], problems: int) -> float:
     return steps * (micro_batches * seconds(work.micro_batch) + seconds(work.update))
 
 
-def _alone(plans: dict[tuple[str, str], Plan], room: Capacity, workers: int) -> int:
+def _alone(peaks: Iterable[int], room: Capacity, workers: int) -> int:
     """Return how many trials may run beside each other on a processor."""
-    while workers > 1 and any(
-        room.usable_bytes // workers < plan.peak.peak_bytes <= room.usable_bytes
-        for plan in plans.values()
-    ):
+    fitting = [peak for peak in peaks if peak <= room.usable_bytes]
+    while workers > 1 and any(room.usable_bytes // workers < peak for peak in fitting):
         workers -= 1
     return workers
 
@@ -96,11 +96,41 @@ def make(name: str, wanted: Asked, workers: int, say: Callable[[str], None]) -> 
     for each in settings.values():
         if each.model.config is None and not (each.model.path / "config.json").is_file():
             models.obtain(each.model, each.run.logs / "model.log")
-    # Seeds change nothing of what a trial takes.
-    kinds = {(each.model, each.method): settings[each.run] for each in every}
     room = planner.capacity(device)
-    say(tr("Planning {n} trials ...", n=len(every)))
-    log = paths.RunFolder(name).logs / "plan.log"
+    before = record.read(name)
+    rows = [Row(trial=each, made_from=_made_from(settings[each.run])) for each in every]
+    rows = [_as_before(row, before, room) for row in rows]
+    # Seeds change nothing of what a trial takes.
+    unknown = {_kind(row): settings[row.trial.run] for row in rows if row.planned_bytes is None}
+    plans: dict[Kind, Plan] = {}
+    if unknown:
+        new = [row for row in rows if row.planned_bytes is None]
+        say(tr("Planning {n} trials ...", n=len(new)))
+        plans, loads = _plan(unknown, room, paths.RunFolder(name).logs / "plan.log")
+        for row in new:
+            kind = _kind(row)
+            row.planned_bytes, row.load = plans[kind].peak.peak_bytes, loads[kind]
+    peaks = {_kind(row): row.planned_bytes or 0 for row in rows}
+    for row in rows:
+        if row.state != "done" and peaks[_kind(row)] > room.usable_bytes:
+            row.state, row.refusal = "refused", _refusal(row, plans[_kind(row)], peaks, room)
+    return Study(
+        name=name,
+        asked=wanted,
+        workers=workers if cards_seen else _alone(peaks.values(), room, workers),
+        rows=rows,
+        price=before.price if before else None,
+    )
+
+
+def _kind(row: Row) -> Kind:
+    return row.trial.model, row.trial.method
+
+
+def _plan(
+    kinds: dict[Kind, Settings], room: Capacity, log: Path
+) -> tuple[dict[Kind, Plan], dict[Kind, float]]:
+    """Return the plan of each model with each method, and how much there is to do."""
     asked = {
         kind: planner.question(kind[1], of, budget_bytes=room.usable_bytes)
         for kind, of in kinds.items()
@@ -112,55 +142,41 @@ def make(name: str, wanted: Asked, workers: int, say: Callable[[str], None]) -> 
     ]
     answers = asking.ask("traced_work", counted, log)
     works = {kind: Work.model_validate(each) for kind, each in zip(asked, answers, strict=True)}
-    before = record.read(name)
-    rows = []
-    for trial in every:
-        kind = (trial.model, trial.method)
-        plan, of = plans[kind], settings[trial.run]
-        row = Row(
-            trial=trial,
-            made_from=_made_from(of),
-            planned_bytes=plan.peak.peak_bytes,
-            load=load_of(works[kind], asked[kind].recipe, of.profile.data.train),
-            refusal=_refusal(trial, plans, room),
-        )
-        if row.refusal:
-            row.state = "refused"
-        rows.append(_as_before(row, before))
-    return Study(
-        name=name,
-        asked=wanted,
-        workers=workers if cards_seen else _alone(plans, room, workers),
-        rows=rows,
-    )
+    return plans, {
+        kind: load_of(works[kind], asked[kind].recipe, of.profile.data.train)
+        for kind, of in kinds.items()
+    }
 
 
 def _lengths(length: int | None) -> dict[str, int]:
     return {} if length is None else dict.fromkeys(("length", "eval_length"), min(length, 200))
 
 
-def _refusal(trial: Trial, plans: dict[tuple[str, str], Plan], room: Capacity) -> Refusal | None:
-    plan = plans[trial.model, trial.method]
-    if plan.peak.peak_bytes <= room.usable_bytes:
-        return None
+def _refusal(row: Row, plan: Plan, peaks: dict[Kind, int], room: Capacity) -> Refusal:
     return Refusal(
         needed_bytes=plan.peak.peak_bytes,
         usable_bytes=room.usable_bytes,
         micro_batch=plan.largest_micro_batch or 0,
         methods=[
             method
-            for (model, method), other in plans.items()
-            if model == trial.model and other.peak.peak_bytes <= room.usable_bytes
+            for (model, method), peak in peaks.items()
+            if model == row.trial.model and peak <= room.usable_bytes
         ],
     )
 
 
-def _as_before(row: Row, before: Study | None) -> Row:
-    """Return a row that is done where it was done from the same."""
+def _as_before(row: Row, before: Study | None, room: Capacity) -> Row:
+    """Return a row with what was done of it, or planned, where it is made from the same.
+
+    What does not fit is planned anew: what would fit depends on what is free.
+    """
     for old in before.rows if before else ():
-        same = old.trial == row.trial and old.made_from == row.made_from
-        if same and old.state == "done" and row.state == "waiting":
-            return old
+        if old.trial == row.trial and old.made_from == row.made_from:
+            if old.state == "done":
+                return old
+            if old.planned_bytes is not None and old.planned_bytes <= room.usable_bytes:
+                known = {"planned_bytes": old.planned_bytes, "load": old.load}
+                return row.model_copy(update=known)
     return row
 
 

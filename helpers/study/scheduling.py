@@ -25,7 +25,7 @@ PYTHON = paths.ROOT / ".venv-study" / "bin" / "python"
 _HERE = Path(__file__).parent
 # What makes a trial a run of its own; the rest of a reader's settings hold for all of them.
 _OWN = ("TUTORIAL_PROFILE", "TUTORIAL_MODEL", "TUTORIAL_RUN", "TUTORIAL_METHODS", "TUTORIAL_SEEDS",
-        "TUTORIAL_OVERRIDES", "TUTORIAL_CARDS")  # fmt: skip
+        "TUTORIAL_OVERRIDES", "TUTORIAL_CARDS", "TUTORIAL_SHARDED")  # fmt: skip
 
 
 def log_of(row: Row) -> Path:

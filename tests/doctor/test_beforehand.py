@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_a_models_folder_that_cannot_be_made_is_told(
     monkeypatch.setattr(paths, "MODELS", Path("/proc/xx"))
     with pytest.raises(TutorialError, match=r"/proc/xx.*TUTORIAL_MODELS=/folder"):
         beforehand.check_places(smoke)
+
+
+def test_what_a_killed_process_left_is_taken_away_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setattr(process, "_place_of_sockets", lambda: str(tmp_path))
+    kept = [f"lora-{os.getpid()}-x", "lora-notes-x", f"lora-{ended.pid}"]
+    for name in (f"lora-{ended.pid}-x", *kept):
+        (tmp_path / name / "session").mkdir(parents=True)
+    with process.socket_folder() as folder:
+        assert {each.name for each in tmp_path.iterdir()} == {*kept, folder.name}
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_long_place_for_temporary_files_is_passed_by(

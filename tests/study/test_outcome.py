@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from conftest import make_answers, make_training
 from results import made
 
-from helpers.calls import repeats
+from helpers.calls import progress, repeats
 from helpers.face import study_view
 from helpers.face.outcomes import ComparisonView
+from helpers.face.tutorial import Tutorial
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import data
@@ -20,7 +22,7 @@ from helpers.machine import hardware
 from helpers.records import store
 from helpers.records.schema import ProblemLoss, Record, SeedResult
 from helpers.results import comparison, run_report
-from helpers.study import outcome, record, scheduling
+from helpers.study import outcome, planned, record, scheduling
 from helpers.study.asked import Asked, settings_of, trials
 from helpers.study.record import Refusal, Row, Study
 
@@ -178,3 +180,32 @@ def test_a_run_of_the_same_name_shows_the_study_in_its_report_and_beside_its_com
     assert "needs 9.00 GiB of 4.00; LoRA would fit" in page
     assert "data:image/svg+xml" in page
     assert "The verdict" not in page  # there is no comparison of this name
+
+
+def test_a_notebook_shows_a_table_that_changes_when_there_is_news(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, content: object) -> None:
+            shown.append(str(content))
+
+    def display(content: object, display_id: bool) -> Handle:
+        shown.append(str(content))
+        return Handle()
+
+    def run(now: Study, tick: Callable[[Study, list[Row]], None], address: str) -> None:
+        tick(now, [])
+        tick(now, [])
+        now.rows[0].state = "running"
+        tick(now, now.rows[:1])
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(progress, "is_headless", lambda: False)
+    monkeypatch.setattr(planned, "make", lambda *_: study)
+    monkeypatch.setattr(scheduling, "run", run)
+    found = Tutorial("smoke", run=study.name).study("Qwen2-0.5B Qwen2.5-3B", seeds="2")
+    assert isinstance(found, study_view.StudyView)
+    assert len(shown) == 2
+    assert [text.count("running") for text in shown] == [0, 1]

@@ -99,6 +99,25 @@ def test_what_is_done_is_not_done_again_unless_something_else_decides_it(
     assert make().rows[0].state == "waiting"
 
 
+def test_a_study_that_goes_on_plans_only_what_is_new_and_keeps_its_price(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_as_told(monkeypatch, [1, 2, 9, 3], total=4)
+    study = make()
+    study.price, study.rows[0].state = 2.88, "done"
+    record.write(study)
+    plan_as_told(monkeypatch, [8], total=4)  # what did not fit is planned anew, and nothing else
+    again = make()
+    assert again.price == 2.88
+    assert [row.planned_bytes for row in again.rows[::2]] == [GIB, 2 * GIB, 8 * GIB, 3 * GIB]
+    assert [row.load for row in again.rows[:4]] == [row.load for row in study.rows[:4]]
+    assert again.rows[4].refusal
+    assert again.rows[4].refusal.methods == ["qlora"]
+    plan_as_told(monkeypatch, [9, 7], total=2.5)  # less is free: what no longer fits is refused
+    states = [row.state for row in make().rows]
+    assert states == ["done"] + ["waiting"] * 3 + ["refused"] * 4
+
+
 def test_no_card_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = hardware.describe().model_copy(update={"device": "cpu", "accelerators": []})
     monkeypatch.setattr(hardware, "describe", lambda: machine)
