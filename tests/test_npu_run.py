@@ -22,17 +22,12 @@ from helpers.records.schema import Record, Training
 from helpers.results import comparison as compare
 
 npusim = pytest.importorskip("npusim", reason="tests/npusim is not there")
+npu_host = pytest.importorskip("npu_host", reason="tests/npusim is not there")
 REASON = npusim.available()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 RUN = paths.RunFolder("test-npu")
 METHODS = ("lora", "qlora")
-# Of a driver that carries the CANN of these pins; the host that was looked at had 24.1.
-NPU_SMI = (
-    (Path(__file__).parent / "fixtures" / "npu_smi" / "910b3_24.1_idle.txt")
-    .read_text("utf-8")
-    .replace("24.1.rc3", "25.2.0  ")
-)
 # The work is cut down, and nothing else: 2,000 problems would take an hour here.
 OVERRIDES = "max_samples=64 max_new_tokens=8 logging_steps=1 eval_steps=2 learning_rate=1.0e-2"
 # Answering two problems takes 17.3 MB of the device, LoRA 23.3, QLoRA 14.3 [npusim's own count].
@@ -50,19 +45,7 @@ def record_of(method: str) -> Record:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a host that has what the doctor asks for: npu-smi, CANN and an NPU."""
-    folder = tmp_path_factory.mktemp("host")
-    tool = folder / "npu-smi"
-    (folder / "shown.txt").write_text(NPU_SMI)
-    tool.write_text(f"#!/bin/sh\ncat '{folder / 'shown.txt'}'\n")
-    tool.chmod(0o755)
-    (folder / "cann").mkdir()
-    (folder / "cann" / "version.cfg").write_text("toolkit_running_version=[9.1.0:9.1.0]\n")
-    env = npusim.environment(
-        PATH=f"{folder}:{os.environ['PATH']}",
-        ASCEND_HOME_PATH=str(folder / "cann"),
-        JUPYTER_PREFER_ENV_PATH="1",
-    )
-    return {name: value for name, value in env.items() if not name.startswith("TUTORIAL_")}
+    return npu_host.environment(tmp_path_factory.mktemp("host"))
 
 
 def python(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -96,7 +79,7 @@ def test_the_trainings_were_on_the_device(finished: subprocess.CompletedProcess[
 def test_the_records_say_what_the_first_real_run_has_to(
     finished: subprocess.CompletedProcess[str],
 ) -> None:
-    shown = npu_smi.parse(NPU_SMI)
+    shown = npu_smi.parse(npu_host.NPU_SMI)
     assert shown.cards[0].hbm_used_mb
     for method in METHODS:
         record = record_of(method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from helpers.ground.files import sha256_json
 from helpers.ground.words import tr
 from helpers.inputs import models, recipes
 from helpers.inputs.settings import Settings
-from helpers.machine import cards, hardware
+from helpers.machine import hardware
 from helpers.planning import asking, estimate, planner
 from helpers.planning.plan import Capacity, Plan
 from helpers.planning.work import Operators, Work, WorkQuestion
@@ -35,8 +34,8 @@ def cards_here(device: str) -> int:
     """
     if device == "cpu":
         return 0
-    machine = hardware.describe()
-    if machine.device != device or not machine.accelerators:
+    seen = hardware.visible_cards(device)
+    if not seen:
         raise TutorialError(
             tr(
                 "There is no card for PROFILE={profile} here: a study on this processor is "
@@ -44,8 +43,7 @@ def cards_here(device: str) -> int:
                 profile=device,
             )
         )
-    shown = os.environ.get(cards.VARIABLES[device])
-    return len(machine.accelerators) if shown is None else len(shown.split(","))
+    return len(seen)
 
 
 def _made_from(settings: Settings) -> str:

@@ -79,3 +79,29 @@ def test_a_study_that_is_killed_goes_on_and_tells_what_it_came_to(tmp_path: Path
     assert list(verdict["judgements"]) == ["qlora"]
     assert (tmp_path / "study" / "figures" / "study.png").stat().st_size > 10_000
     assert "QLoRA" in again.stdout
+
+
+def test_two_simulated_cards_take_a_trial_each(tmp_path: Path) -> None:
+    host = pytest.importorskip("npu_host", reason="tests/npusim is not there")
+    if reason := pytest.importorskip("npusim").available():
+        pytest.skip(reason)
+    runs = tmp_path / "runs"
+    little = "max_samples=16 max_new_tokens=4 logging_steps=1 eval_steps=2"
+    env = host.environment(tmp_path, cards=2) | {
+        "TUTORIAL_RUNS": str(runs), "TUTORIAL_LANGUAGE": "en", "TUTORIAL_DATA": "generated",
+        "TUTORIAL_OVERRIDES": little, "TUTORIAL_TRAIN": "32", "TUTORIAL_EVAL": "8",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "helpers", "study", "--profile", "npu",
+               "--models", "tiny-random-qwen2", "--methods", "lora qlora"]  # fmt: skip
+    done = subprocess.run(
+        command, env=env, cwd=paths.ROOT, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    study = json.loads((runs / "study" / "study.json").read_text())
+    assert study["workers"] == 2
+    assert [row["state"] for row in study["rows"]] == ["done", "done"]
+    assert {row["where"] for row in study["rows"]} == {"npu 0", "npu 1"}
+    for row in study["rows"]:  # each on the one card that it sees, without torchrun
+        log = runs / row["trial"]["run"] / "logs" / f"{row['trial']['method']}.log"
+        assert "npu:0" in log.read_text("utf-8", "replace")
+        assert "torchrun" not in log.read_text("utf-8", "replace")
