@@ -6,6 +6,7 @@
 #   TUNED=yes|no (faster settings)  SEEDS=3 (trainings of each method)
 #   METHODS="lora qlora dora"    (recipes in configs/)
 #   CARDS=2|all                  (cards on which one training runs)
+#   SHARDED=yes|no               (whether these shard the model)
 #   LANGUAGE=en|zh (what you are spoken to in; otherwise by the locale)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -62,6 +63,7 @@ export TUTORIAL_TUNED := $(TUNED)
 export TUTORIAL_SEEDS := $(SEEDS)
 export TUTORIAL_METHODS := $(METHODS)
 export TUTORIAL_CARDS := $(CARDS)
+export TUTORIAL_SHARDED := $(SHARDED)
 export CARD_GIB CARD PRICE
 # Locales go by the same name in the environment (GNU's list): only what is typed here is meant.
 export TUTORIAL_LANGUAGE := $(if $(findstring command line,$(origin LANGUAGE)),$(LANGUAGE),$(TUTORIAL_LANGUAGE))
@@ -183,15 +185,16 @@ doctor:  ## check this machine, set up or not; fails if a check does
 card: $(READY)  ## try kernels and recipes on the card that is here, in ten minutes
 	@$(BIN)/python -m helpers card
 
-bench: $(READY) plans  ## time the recipes, TRL, the pipeline and the 4-bit kernels (about two hours)
+bench: $(READY) $(STUDY_READY) plans  ## time the recipes, TRL, the pipeline and the 4-bit kernels (about two hours)
 	$(BIN)/python benchmarks/bench_4bit.py kernels
 	$(BIN)/python benchmarks/bench_4bit.py step
 	$(BIN)/python benchmarks/bench_recipes.py full
 	$(BIN)/python benchmarks/bench_recipes.py levers
 	$(BIN)/python benchmarks/bench_trl.py full
 	$(BIN)/python benchmarks/bench_pipeline.py
-	$(BIN)/python benchmarks/bench_verdict.py
+	$(BIN)/python benchmarks/bench_verdict.py measure
 	$(BIN)/python benchmarks/bench_time.py public here
+	$(BIN)/python benchmarks/bench_study.py
 	@$(BIN)/python benchmarks/table.py
 
 plans: $(READY)  ## plan the article's recipes for three models (benchmarks/results/plans.json)

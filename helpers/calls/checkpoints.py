@@ -19,7 +19,9 @@ from helpers.worker import events
 
 # How often the memory samples are put aside: what a kill can lose of them.
 KEEP_SECONDS = 5.0
-_NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+_NEEDED = ("trainer_state.json", "scheduler.pt")
+# And one of these: what cards have written that share the model out goes by other names.
+_STATES = (("optimizer.pt",), ("optimizer.bin", "pytorch_model_fsdp.bin"))
 
 
 class Parts(BaseModel):
@@ -50,7 +52,9 @@ def _is_whole(checkpoint: Path) -> bool:
         for file in weights:
             with safe_open(file, framework="numpy"):  # compares the header with the file's size
                 pass
+        named = {name for names in _STATES for name in names}
         pickles = [*checkpoint.glob("*.pt"), *checkpoint.glob("rng_state*.pth")]
+        pickles += [file for file in checkpoint.glob("*.bin") if file.name in named]
         for file in pickles:
             with zipfile.ZipFile(file) as archive:
                 if archive.testzip():
@@ -60,6 +64,7 @@ def _is_whole(checkpoint: Path) -> bool:
     return (
         bool(weights)
         and all((checkpoint / name).is_file() for name in _NEEDED)
+        and any(all((checkpoint / name).is_file() for name in names) for names in _STATES)
         and any(checkpoint.glob("rng_state*.pth"))
     )
 

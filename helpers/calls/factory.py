@@ -5,6 +5,7 @@ Steps for which llamafactory-cli has no command are called in the same way.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,14 +109,20 @@ def call(
     run = settings.run
     own = command.startswith("helpers.")
     program = [sys.executable, "-m", command] if own else [CLI, command]
+    sharded = cards > 1 and settings.sharded
     typed = words(command) if cards == 1 else f"{torchrun.typed(cards)} {words(command)}"
+    if sharded:
+        typed = shlex.join(torchrun.sharding(cards))
     used, file = _written(typed, name, recipe, settings, making)
     log = run.logs / f"{name}.log"
     folder = paths.ROOT / str(used.get("output_dir", run.root))
     device = settings.profile.device
     env = process.environment(device, run.cache, settings.environment, cards)
     if cards > 1:
-        env |= torchrun.variables(cards, env)
+        env |= torchrun.variables(cards, env, sharded)
+    if sharded:
+        _, *options = torchrun.sharding(cards, main_process_port=env["MASTER_PORT"])
+        program = [str(Path(sys.executable).with_name("accelerate")), *options]
     told = None
     # A module of ours may take the recipe of an answering, and must leave what that told alone.
     if not own and (recipe.get("do_train") or recipe.get("do_predict")):

@@ -71,21 +71,33 @@ def commands(settings: Settings, nodes: str, address: str, port: str = "") -> st
             "output_dir": paths.in_recipe(output),
         }
         file = settings.run.recipes / f"{method.name}_nodes.yaml"
-        start = factory.words("train")
         for rank in range(count):
             says = tr(
                 "{method}, machine {place} of {count}",
                 method=method.label, place=rank + 1, count=count,
             )  # fmt: skip
-            variables = {
-                "FORCE_TORCHRUN": 1, "NNODES": count, "NODE_RANK": rank,
-                "NPROC_PER_NODE": settings.cards, "MASTER_ADDR": address, "MASTER_PORT": where,
-            }  # fmt: skip
-            typed = " ".join(f"{name}={value}" for name, value in variables.items())
+            typed = _typed(settings, count, rank, address, where)
             if rank == 0:
-                recipes.write(recipe, f"{typed} {start}", file)
-            lines += [f"# {says}", f"{typed} {start} {shlex.quote(paths.in_recipe(file))}"]
+                recipes.write(recipe, typed, file)
+            lines += [f"# {says}", f"{typed} {shlex.quote(paths.in_recipe(file))}"]
     return "\n".join(lines)
+
+
+def _typed(settings: Settings, count: int, rank: int, address: str, port: int) -> str:
+    """Return what one of the machines types before the recipe."""
+    if settings.sharded:
+        return shlex.join(
+            torchrun.sharding(
+                count * settings.cards, num_machines=count, machine_rank=rank,
+                main_process_ip=address, main_process_port=port,
+            )
+        )  # fmt: skip
+    variables = {
+        "FORCE_TORCHRUN": 1, "NNODES": count, "NODE_RANK": rank,
+        "NPROC_PER_NODE": settings.cards, "MASTER_ADDR": address, "MASTER_PORT": port,
+    }  # fmt: skip
+    typed = " ".join(f"{name}={value}" for name, value in variables.items())
+    return f"{typed} {factory.words('train')}"
 
 
 def needed(settings: Settings) -> str:

@@ -119,6 +119,7 @@ def _facts(
         frozen_weights=frozen,
         problem_losses=problem_losses(told),
         cards=settings.cards,
+        sharded=settings.sharded,
         adapter_bytes=adapter.stat().st_size,
         adapter_sha256=sha256_file(adapter),
         origin=schema.origin(settings.run.name, settings.environment),
@@ -177,6 +178,8 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
     }
     if settings.cards > 1:  # a recipe does not say it
         inputs["cards"] = settings.cards
+    if settings.sharded:
+        inputs["sharded"] = True
 
     def action(making: Making) -> None:
         folder = making.place(final)
@@ -193,6 +196,14 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                 tr(
                     "The training did not tell whether its frozen weights stayed as they were, for "
                     "this .venv is older than the tutorial: run 'make setup', then this again."
+                ),
+                log=call.log,
+            )
+        if settings.sharded and not all(e["sharded"] for e in told if e["event"] == "train_begin"):
+            raise TutorialError(
+                tr(
+                    "Each card held the whole model, although SHARDED=yes shards it: the packages "
+                    "of this .venv are not the tutorial's, so run 'make setup', then this again."
                 ),
                 log=call.log,
             )

@@ -45,12 +45,13 @@ def check_cards(settings: Settings) -> None:
     """Check that a training can have the cards that it is to run on.
 
     Raises:
-        TutorialError: there are fewer, they are of two kinds, or they cannot share the batch.
+        TutorialError: there are fewer, they are of two kinds, or they cannot share the batch, or
+            one alone the model.
     """
+    for method in settings.methods:
+        sharing.shared(method.recipe | settings.changes, settings.cards, settings.sharded)
     if settings.cards == 1:
         return
-    for method in settings.methods:
-        sharing.shared(method.recipe | settings.changes, settings.cards)
     found = hardware.visible_cards(settings.profile.device)
     if len(found) < settings.cards:
         raise TutorialError(

@@ -65,6 +65,7 @@ class Tutorial(Operations):
         evaluate: how many rows to hold out, or "auto": the profile's.
         columns: what the data call their columns, as in "instruction=question output=solution".
         cards: on how many one training runs; all: those that are visible; "auto": one.
+        sharded: yes: these shard the model (FSDP2); no or "auto": each holds all of it.
         language: en or zh, for all that this process shows from here on; "auto": the one that is
             set, else that of the edition in whose folder this works, else the locale's.
         say: takes the lines that tell what happens.
@@ -87,6 +88,7 @@ class Tutorial(Operations):
         evaluate: str | int = AUTO,
         columns: str | Mapping[str, str] = AUTO,
         cards: str | int = AUTO,
+        sharded: str = AUTO,
         *,
         language: str = AUTO,
         say: Callable[[str], None] = print,
@@ -94,6 +96,7 @@ class Tutorial(Operations):
         _check_text(language=language)
         catalogues.choose(language)
         _check_text(profile=profile, model=model, run=run, data=data, tuned=tuned)
+        _check_text(sharded=sharded)
         _check_text(methods=methods if isinstance(methods, str) else _joined(methods))
         if overrides is not None and not isinstance(overrides, Mapping):
             raise TutorialError(
@@ -102,7 +105,7 @@ class Tutorial(Operations):
             )  # fmt: skip
         self.settings: Settings = resolve(
             profile, model, run, data, overrides, tuned, seeds, methods, train, evaluate, columns,
-            cards,
+            cards, sharded,
         )  # fmt: skip
         self.say = say
 

@@ -109,7 +109,7 @@ def for_training(method: str, settings: Settings, planned: bool = False) -> Reci
         }
         | _changes(chosen, settings)
     )
-    return sharing.shared(whole, settings.cards)
+    return sharing.shared(whole, settings.cards, settings.sharded)
 
 
 def stored(used: Recipe, run: paths.RunFolder, step: str) -> Recipe:

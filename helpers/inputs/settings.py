@@ -95,6 +95,7 @@ class Settings:
     seeds: int  # trainings of each method
     methods: tuple[Method, ...]  # what is compared; the first is what the others are compared with
     cards: int = 1  # on which one training runs
+    sharded: bool = False  # whether each of them holds a part of the model (FSDP2), not all of it
 
     @property
     def subjects(self) -> dict[str, Subject]:
@@ -168,6 +169,8 @@ class Settings:
         }
         if self.cards > 1:
             rows[tr("cards of a training")] = str(self.cards)
+        if self.sharded:
+            rows[tr("its model")] = tr("sharded over them (FSDP2)")
         renamed = self.profile.data.columns
         if renamed:
             rows[tr("columns")] = " ".join(f"{ours}={theirs}" for ours, theirs in renamed.items())
@@ -277,6 +280,15 @@ def _cards(wanted: str | int, device: str) -> int:
     return int(asked)
 
 
+def _sharded(wanted: str) -> bool:
+    wanted = _chosen(wanted, "TUTORIAL_SHARDED")
+    if wanted not in (AUTO, "yes", "no"):
+        raise TutorialError(
+            tr("SHARDED={wanted!r} is not understood: say yes or no.", wanted=wanted[:60])
+        )
+    return wanted == "yes"
+
+
 def _rows(wanted: str | int, variable: str) -> int | None:
     asked = _chosen(str(wanted), f"TUTORIAL_{variable}")
     return None if asked == AUTO else rows_asked(asked, variable)
@@ -307,6 +319,7 @@ def resolve(
     evaluate: str | int = AUTO,
     columns: str | Mapping[str, str] = AUTO,
     cards: str | int = AUTO,
+    sharded: str = AUTO,
 ) -> Settings:
     """Return the settings that a notebook's parameters and the environment ask for.
 
@@ -328,6 +341,7 @@ def resolve(
             a mapping; "auto": as helpers/inputs/rows.py does.
         cards: on how many one training runs, with the same batch for each of its steps; all: those
             that are visible (on a CPU, a process for each core); "auto": one.
+        sharded: yes: these cards shard the model (FSDP2); no or "auto": each holds all of it.
 
     Raises:
         TutorialError: an unknown profile, model, method, column or recipe key, or a name or number
@@ -363,4 +377,5 @@ def resolve(
         _seeds(seeds),
         _methods(methods),
         _cards(cards, chosen.device),
+        _sharded(sharded),
     )

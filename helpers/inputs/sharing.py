@@ -20,7 +20,7 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def shared(recipe: Recipe, cards: int) -> Recipe:
+def shared(recipe: Recipe, cards: int, sharded: bool = False) -> Recipe:
     """Return the recipe that each of several cards takes, so that a step's batch stays the same.
 
     Micro-batches are shared out first; where there are too few, the examples of one as well. So are
@@ -30,10 +30,19 @@ def shared(recipe: Recipe, cards: int) -> Recipe:
     Args:
         recipe: of a training on one card.
         cards: how many there are; with one, the recipe stays as it is.
+        sharded: whether they shard the model, too, which one card cannot.
 
     Raises:
-        TutorialError: the batch of a step does not divide by the cards.
+        TutorialError: the batch of a step does not divide by the cards, or there is one alone to
+            shard the model over.
     """
+    if cards == 1 and sharded:
+        raise TutorialError(
+            tr(
+                "SHARDED=yes shards a model over several cards: say how many with CARDS=, as in "
+                "CARDS=2, or leave out SHARDED=."
+            )
+        )
     if cards == 1:
         return recipe
     rows, micro_batches = recipe.get(ROWS, 8), recipe.get(MICRO_BATCHES, 1)

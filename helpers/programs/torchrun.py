@@ -1,4 +1,8 @@
-"""How LLaMA-Factory is told to train on several cards: it starts torchrun, a process for each."""
+"""How LLaMA-Factory is told to train on several cards, with a process for each.
+
+Where each holds the whole model, it starts torchrun itself. Where they share the model out (FSDP2),
+accelerate starts torchrun, and with it LLaMA-Factory.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.words import tr
 from helpers.programs import faults
@@ -16,9 +21,24 @@ from helpers.programs import faults
 HERE = "127.0.0.1"
 
 
+FSDP = paths.CONFIGS / "fsdp2.yaml"
+
+
 def typed(cards: int) -> str:
     """Return what stands before `llamafactory-cli train` where a reader types it."""
     return f"FORCE_TORCHRUN=1 NPROC_PER_NODE={cards}"
+
+
+def sharding(cards: int, **more: object) -> list[str]:
+    """Return the command that trains a recipe on cards which share its model out.
+
+    Args:
+        cards: how many there are, on all machines.
+        more: further options of `accelerate launch`.
+    """
+    options = {"config_file": paths.in_recipe(FSDP), "num_processes": cards, **more}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return ["accelerate", "launch", *words, "-m", "llamafactory.launcher"]
 
 
 def port_asked(asked: str) -> int:
@@ -49,18 +69,19 @@ def _port(asked: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def variables(cards: int, env: Mapping[str, str]) -> dict[str, str]:
+def variables(cards: int, env: Mapping[str, str], sharded: bool = False) -> dict[str, str]:
     """Return the variables that have LLaMA-Factory train on the cards of this machine.
 
     Args:
         cards: how many, a process each.
         env: the call's environment otherwise. MASTER_PORT in it is the reader's own choice.
+        sharded: whether accelerate starts them.
 
     Raises:
         TutorialError: MASTER_PORT cannot be used, or torchrun cannot be started from this folder.
     """
     # LLaMA-Factory takes torchrun's command apart at its spaces.
-    if " " in sysconfig.get_path("purelib"):
+    if " " in sysconfig.get_path("purelib") and not sharded:
         raise TutorialError(
             tr(
                 "LLaMA-Factory cannot start several processes from a folder whose path has a "

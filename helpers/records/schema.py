@@ -131,6 +131,7 @@ class Training(BaseModel):
     # At the evaluation after training, in the order of the set that it evaluated.
     problem_losses: list[ProblemLoss] = []
     cards: int = 1  # on which it ran, with a process for each
+    sharded: bool = False  # whether these sharded the model, instead of holding it whole each
 
 
 class SeedResult(BaseModel):

@@ -51,19 +51,26 @@ def _otherwise_made(record: Record, first: Record, named: Mapping[str, str]) -> 
 
 
 def _otherwise_shared(record: Record, first: Record, named: Mapping[str, str]) -> str | None:
-    """Return the sentence that refuses trainings on another number of cards."""
+    """Return the sentence that refuses trainings on other cards, or otherwise shared by them."""
     if record.training is None or first.training is None:
         return None
     here, there = record.training.cards, first.training.cards
-    if here == there:
-        return None
-    return tr(
-        "{subject} was trained on {here} and {first} on {there} cards, so their times and memory "
-        "cannot be compared: run the notebooks {notebooks} again with the same CARDS=.",
-        here=here,
-        there=there,
-        **named,
-    )
+    if here != there:
+        return tr(
+            "{subject} was trained on {here} and {first} on {there} cards, so their times and "
+            "memory cannot be compared: run the notebooks {notebooks} again with the same CARDS=.",
+            here=here,
+            there=there,
+            **named,
+        )
+    if record.training.sharded != first.training.sharded:
+        return tr(
+            "One of {subject} and {first} was trained with its model sharded over the cards, and "
+            "the other was not, so their times and memory cannot be compared: run the notebooks "
+            "{notebooks} again with the same SHARDED=.",
+            **named,
+        )
+    return None
 
 
 def _origins(record: Record) -> Iterator[Origin]:

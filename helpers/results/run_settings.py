@@ -68,6 +68,9 @@ def differences(found: Comparison, records: Mapping[str, Record]) -> Table:
         cards = found.training[method.name].cards
         if cards > 1:
             rows.setdefault((tr("cards"), "1", str(cards)), []).append(method.label)
+        if found.training[method.name].sharded:
+            row = (tr("model"), tr("on one card"), tr("sharded over the cards (FSDP2)"))
+            rows.setdefault(row, []).append(method.label)
     for name, subject in subjects.items():
         used = recipes.without_places(records[name].recipes["predict"])
         for key, one, two in recipes.differences(_article_prediction(subject), used):
@@ -158,9 +161,11 @@ def _variables(found: Comparison, settings: Settings, base: Record) -> Iterator[
         yield "TUNED", "yes" if settings.tuned else "no"
     if settings.seeds > 1:
         yield "SEEDS", str(settings.seeds)
-    cards = found.training[settings.methods[0].name].cards
-    if cards > 1:
-        yield "CARDS", str(cards)
+    training = found.training[settings.methods[0].name]
+    if training.cards > 1:
+        yield "CARDS", str(training.cards)
+    if training.sharded:
+        yield "SHARDED", "yes"
     names = [method.name for method in settings.methods]
     if names != list(methods.default()):
         yield "METHODS", " ".join(names)

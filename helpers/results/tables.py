@@ -104,6 +104,8 @@ def _training(training: Training) -> dict[str, str]:
     rows[name] = peaks.decimal(sampled.peak_bytes)
     if training.cards > 1:
         rows[tr("cards")] = str(training.cards)
+    if training.sharded:
+        rows[tr("model")] = tr("sharded over the cards (FSDP2)")
     rows[tr("adapter on disk")] = f"{training.adapter_bytes / 1e6:.1f} MB"
     if training.resumed_at:
         name = tr("interrupted; went on from step (times without what was lost)")
@@ -235,7 +237,11 @@ def planned_and_measured(found: Mapping[str, tuple[Plan, Training]]) -> Table:
             shown = NONE if peak is None else peaks.binary(peak)
             rows.append([what, peaks.binary(planned), shown, difference])
     header = [tr("peak of tensors"), tr("planned"), tr("measured"), tr("difference")]
-    return Table(header, rows, note=notes(training.origin for _, training in found.values()))
+    note = notes(training.origin for _, training in found.values())
+    if any(peaks.unmeasurable(training) for _, training in found.values()):
+        why = tr("A training that goes on from after its last step has none left to measure.")
+        note = sentences([why, note])
+    return Table(header, rows, note=note)
 
 
 # ---- merged models ------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from helpers.worker import ranks
+
 
 def tensors_of(model: torch.nn.Module, optimizer: Any = None) -> Iterator[torch.Tensor]:
     """Yield everything that lives from step to step.
@@ -21,11 +23,11 @@ def tensors_of(model: torch.nn.Module, optimizer: Any = None) -> Iterator[torch.
         model: with its 4-bit weights' scales and code tables.
         optimizer: torch's, or what accelerate wraps it in.
     """
-    for parameter in model.parameters():
-        yield parameter
+    for name, parameter in model.named_parameters():
+        yield ranks.part(parameter)
         if parameter.grad is not None:
-            yield parameter.grad
-        state = getattr(parameter, "quant_state", None)
+            yield ranks.part(parameter.grad)
+        state = ranks.quant_state(model, name)
         while state is not None:
             yield from (state.absmax, state.code)
             if state.nested:
@@ -33,7 +35,7 @@ def tensors_of(model: torch.nn.Module, optimizer: Any = None) -> Iterator[torch.
             state = state.state2
     yield from model.buffers()
     for state in optimizer.state.values() if optimizer is not None else ():
-        yield from (value for value in state.values() if isinstance(value, torch.Tensor))
+        yield from (ranks.part(v) for v in state.values() if isinstance(v, torch.Tensor))
 
 
 def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
@@ -45,7 +47,7 @@ def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
 def _exchanged(model: torch.nn.Module) -> int:
     """Return the bytes that DDP keeps for what processes exchange, which no tensor here shows."""
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not (distributed.is_available() and distributed.is_initialized()) or ranks.is_sharded():
         return 0
     return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
 

@@ -33,12 +33,13 @@ PROGRESS_SECONDS = 0.5  # at most one event on an evaluation's progress in that 
 def whole_digest(model: Any) -> dict[str, Any]:
     """Return the digest of a model's frozen weights, as all processes of a training hold them.
 
-    Where each holds the same, it is that of one.
+    Where each holds the same, it is that of one. Where they share the model out it is that of the
+    first: before that it alone has read the weights, after it all have gathered the same.
     """
     import xxhash
 
     found = ranks.gathered(digest(model))
-    if any(each != found[0] for each in found):
+    if not ranks.is_sharded() and any(each != found[0] for each in found):
         found[0]["digest"] = xxhash.xxh3_128_hexdigest(
             repr([each["digest"] for each in found]).encode()
         )
@@ -68,7 +69,7 @@ def digest(model: Any) -> dict[str, Any]:
         if parameter.requires_grad:
             continue
         tensors[name] = parameter.data
-        state = getattr(parameter, "quant_state", None)
+        state = ranks.quant_state(model, name)
         for key, value in state.as_dict().items() if state else ():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}.{key}"] = value
@@ -77,7 +78,9 @@ def digest(model: Any) -> dict[str, Any]:
     hashed = xxhash.xxh3_128(repr(sorted(rest)).encode())
     size = 0
     for name, tensor in sorted(tensors.items()):
-        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        content = (
+            ranks.whole(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        )
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         hashed.update(content.data)
         size += content.nbytes
@@ -183,7 +186,12 @@ def _callback() -> type[Any]:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             self.first_step = state.global_step
-            self.tell("train_begin", step=state.global_step, total=state.max_steps)
+            self.tell(
+                "train_begin",
+                step=state.global_step,
+                total=state.max_steps,
+                sharded=ranks.shares(rest["model"]),
+            )
             self.hook = self.peaks.watch(rest["train_dataloader"], rest, state, self.first_step)
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -270,6 +278,8 @@ _registered = False
 def register() -> None:
     """Add the callback to every Trainer of this process, once, if a file is named for it."""
     global _registered
+    if not _registered and ranks.is_sharded():  # a recipe that a reader repeats needs it as well
+        ranks.mend_sharding()
     if os.environ.get(events.VARIABLE) and not _registered:
         from transformers import trainer
 

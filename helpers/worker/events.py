@@ -16,7 +16,8 @@ FILE = "events.jsonl"  # in the output folder of the call
 
 Name = Literal[
     "loaded",  # the model is ready; digest, tensors and bytes are of its frozen weights
-    "train_begin",  # step: where this part begins; total: optimizer steps in all
+    "train_begin",  # step: where this part begins; total: optimizer steps in all; sharded: whether
+    # the processes share the model out
     "step",  # an optimizer step is done
     "log",  # loss: the mean since the last logged step
     "evaluating",  # done, total: batches of the evaluation at this step
@@ -44,6 +45,7 @@ class Event(TypedDict, total=False):
     tensors: int
     bytes: int
     longest: bool
+    sharded: bool
     nats: list[float]
     tokens: list[int]
     of: Literal["loading", "training", "evaluation"]

@@ -32,6 +32,90 @@ def mend_resuming() -> None:
         serialization.register_package(1, lambda storage: None, here)
 
 
+def is_sharded() -> bool:
+    """Return whether the processes share the model out, each holding a part (FSDP2)."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
+def mend_sharding() -> None:
+    """Let processes share a model out as accelerate 1.11 does not by itself.
+
+    On a CPU it would train by DDP without a word. It would turn 16-bit weights into float32, twice
+    as large, and packed 4-bit weights with them into something else; and round each loss, and the
+    gradients that are summed, to the 16 bits that are computed in. From the first process to the
+    others it cannot hand 4-bit weights, which all have read and quantised: the adapter is enough.
+    """
+    from dataclasses import replace
+
+    import torch
+    from accelerate import accelerator as accelerators
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedType
+
+    made, prepared = AcceleratorState.__init__, accelerators.fsdp2_prepare_model
+
+    def make(state: Any, *args: Any, **kwargs: Any) -> None:
+        made(state, *args, **kwargs)
+        plugin = kwargs.get("fsdp_plugin")
+        if plugin and state.distributed_type == DistributedType.MULTI_CPU:
+            state.distributed_type = DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            if state.mixed_precision != "no":
+                plugin.set_mixed_precision(state.mixed_precision)
+            state.fsdp_plugin = plugin
+
+    def prepare(accelerator: Any, model: Any) -> Any:
+        state, plugin = accelerator.state, accelerator.state.fsdp_plugin
+        if plugin.mixed_precision_policy:
+            plugin.mixed_precision_policy = replace(
+                plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
+            )
+        before = state._mixed_precision, plugin.cpu_ram_efficient_loading
+        state._mixed_precision = "no"
+        if getattr(model, "is_loaded_in_4bit", False):
+            plugin.cpu_ram_efficient_loading = False
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    torch.distributed.broadcast(parameter.data, 0)
+        try:
+            return prepared(accelerator, model)
+        finally:
+            state._mixed_precision, plugin.cpu_ram_efficient_loading = before
+
+    AcceleratorState.__init__ = make  # type: ignore[method-assign]
+    accelerators.fsdp2_prepare_model = prepare
+
+
+def shares(model: Any) -> bool:
+    """Return whether the processes do share a model out."""
+    return all(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def whole(tensor: Any) -> Any:
+    """Return all of a tensor, which every process must ask for where they share it out."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def part(tensor: Any) -> Any:
+    """Return what this process holds of a tensor."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def quant_state(model: Any, name: str) -> Any:
+    """Return the scales of a 4-bit weight; None for any other.
+
+    A weight that is shared out has lost them; its layer keeps them, whole.
+
+    Args:
+        model: a torch module.
+        name: of one of its parameters.
+    """
+    holder, _, own = name.rpartition(".")
+    layer = model.get_submodule(holder)
+    found = getattr(getattr(layer, own), "quant_state", None)
+    return found or (getattr(layer, "quant_state", None) if own == "weight" else None)
+
+
 def gathered(found: Found) -> list[Found]:
     """Return what every process gives here, in their order; all of them must come here.
 
