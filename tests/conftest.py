@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
     """Take the settings that `make` passes on out of the environment."""
     for name in ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS",
-                 "TRAIN", "EVAL", "COLUMNS", "CARDS", "LANGUAGE"):  # fmt: skip
+                 "TRAIN", "EVAL", "COLUMNS", "CARDS", "SHARDED", "LANGUAGE"):  # fmt: skip
         patch.delenv(f"TUTORIAL_{name}", raising=False)
 
 

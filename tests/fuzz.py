@@ -58,7 +58,7 @@ ODD = [
     "a" * 4096, "lora", "base", "data", "lora_merged", "1.5", "99999999999999999999",
 ]  # fmt: skip
 SETTINGS = ("PROFILE", "MODEL", "RUN", "DATA", "OVERRIDES", "TUNED", "SEEDS", "METHODS",
-            "LANGUAGE", "HEADLESS", "TRAIN", "EVAL", "COLUMNS")  # fmt: skip
+            "LANGUAGE", "HEADLESS", "TRAIN", "EVAL", "COLUMNS", "CARDS", "SHARDED")  # fmt: skip
 AROUND = {
     "LANG": ["C", "zh_CN.UTF-8", "nonsense"], "LC_ALL": ["C", "tr_TR"], "HOME": ["/proc/xx", ""],
     "TMPDIR": ["/proc/xx", "/" + "t" * 130, ""], "COLUMNS": ["0", "-1", "abc", "1", "100000"],

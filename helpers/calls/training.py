@@ -199,7 +199,8 @@ def train(method: str, settings: Settings, say: Callable[[str], None] = print) -
                 ),
                 log=call.log,
             )
-        if settings.sharded and not all(e["sharded"] for e in told if e["event"] == "train_begin"):
+        begun = [event for event in told if event["event"] == "train_begin"]
+        if settings.sharded and not all(event.get("sharded") for event in begun):
             raise TutorialError(
                 tr(
                     "Each card held the whole model, although SHARDED=yes shards it: the packages "

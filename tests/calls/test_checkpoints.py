@@ -69,6 +69,19 @@ def test_a_half_written_checkpoint_is_not_taken(
     assert checkpoints.last_whole(tmp_path) == whole
 
 
+def test_a_checkpoint_of_cards_that_share_the_model_is_whole_with_both_states(
+    tmp_path: Path,
+) -> None:
+    made = checkpoint(tmp_path, 8)
+    (made / "optimizer.pt").rename(made / "optimizer.bin")
+    assert checkpoints.last_whole(tmp_path) is None
+    state = made / "pytorch_model_fsdp.bin"
+    state.write_bytes((made / "optimizer.bin").read_bytes())
+    assert checkpoints.last_whole(tmp_path) == made
+    state.write_bytes(state.read_bytes()[:-40])
+    assert checkpoints.last_whole(tmp_path) is None
+
+
 def test_altered_bytes_in_the_optimizers_state_are_noticed(tmp_path: Path) -> None:
     file = checkpoint(tmp_path, 8) / "optimizer.pt"
     content = bytearray(file.read_bytes())

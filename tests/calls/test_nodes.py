@@ -36,6 +36,18 @@ def test_each_machine_has_its_command_and_all_the_same_recipe(ready: settings.Se
     assert str(ready.run.root.name) in nodes.needed(ready)
 
 
+def test_machines_whose_cards_share_the_model_start_accelerate(ready: settings.Settings) -> None:
+    apart = replace(ready, cards=2, sharded=True)
+    _, first, _, second, *_ = nodes.commands(apart, "2", "10.0.0.1").splitlines()
+    typed = "accelerate launch --config_file configs/fsdp2.yaml --num_processes 4 --num_machines 2"
+    for rank, line in enumerate((first, second)):
+        assert line.startswith(
+            f"{typed} --machine_rank {rank} --main_process_ip 10.0.0.1 --main_process_port 29500 "
+            "-m llamafactory.launcher "
+        )
+        assert line.endswith("/lora_nodes.yaml")
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -233,3 +233,14 @@ def test_a_form_of_facts_that_is_not_todays_is_trained_anew(
     monkeypatch.setattr(schema, "FORM", schema.FORM + 1)
     training.train("lora", ready, said.append)
     assert "Doing lora again: form changed." in said
+
+
+def test_cards_that_held_the_whole_model_against_the_setting_are_one_sentence(
+    ready: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "")
+    chosen = dataclasses.replace(ready, cards=2, sharded=True)
+    with pytest.raises(TutorialError, match="the whole model, although SHARDED=yes") as caught:
+        training.train("lora", chosen, lambda line: None)
+    assert "\n" not in str(caught.value)
+    assert not training.is_there("lora", chosen)

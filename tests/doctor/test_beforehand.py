@@ -296,6 +296,11 @@ def test_cards_that_a_training_cannot_have_are_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_one_card_alone_shards_no_model(runs: Path) -> None:
+    with pytest.raises(TutorialError, match="SHARDED=yes shards a model over several cards"):
+        beforehand.check_cards(settings.resolve("npu", sharded="yes"))
+
+
 def test_on_a_cpu_there_are_as_many_as_it_has_cores(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,3 +180,17 @@ def test_cards_come_from_a_parameter_or_the_environment(
 def test_cards_that_are_no_number_are_one_sentence(runs: Path, asked: str) -> None:
     with pytest.raises(TutorialError, match=r"CARDS=.* is not understood: say a number, or all"):
         settings.resolve("smoke", cards=asked)
+
+
+def test_the_model_is_sharded_by_a_parameter_or_the_environment(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not settings.resolve("smoke", cards=2).sharded
+    assert settings.resolve("smoke", cards=2, sharded="yes").sharded
+    monkeypatch.setenv("TUTORIAL_SHARDED", "yes")
+    chosen = settings.resolve("smoke", cards=2)
+    assert chosen.sharded
+    assert any("sharded over" in str(row[1]) for row in chosen.table().rows)
+    assert not settings.resolve("smoke", cards=2, sharded="no").sharded
+    with pytest.raises(TutorialError, match="SHARDED='half' is not understood: say yes or no"):
+        settings.resolve("smoke", sharded="half")

@@ -49,3 +49,11 @@ def test_micro_batches_are_shared_out_first_then_their_examples(smoke: settings.
 def test_what_is_no_count_is_left_to_whoever_refuses_it() -> None:
     odd = {sharing.ROWS: "many", sharing.MICRO_BATCHES: True}
     assert sharing.shared(odd, 2) == odd
+
+
+def test_one_card_has_nobody_to_share_the_model_with(smoke: settings.Settings) -> None:
+    with pytest.raises(TutorialError, match=r"over several cards: say how many with CARDS=") as it:
+        recipes.for_training("lora", replace(smoke, sharded=True), planned=True)
+    assert "\n" not in str(it.value)
+    shared = recipes.for_training("lora", replace(smoke, cards=2, sharded=True), planned=True)
+    assert shared == recipes.for_training("lora", replace(smoke, cards=2), planned=True)

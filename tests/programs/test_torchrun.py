@@ -6,6 +6,7 @@ import socket
 import sysconfig
 
 import pytest
+from accelerate.commands import launch
 
 from helpers.ground.errors import TutorialError
 from helpers.machine import cards
@@ -41,6 +42,18 @@ def test_a_folder_with_a_space_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sysconfig, "get_path", lambda name: "/my work/.venv/lib")
     with pytest.raises(TutorialError, match="has a space: move the repository"):
         torchrun.variables(2, {})
+    assert torchrun.variables(2, {}, sharded=True)["NPROC_PER_NODE"] == "2"
+
+
+def test_accelerate_starts_cards_that_share_the_model_from_a_config_that_it_knows() -> None:
+    program, *words = torchrun.sharding(2, main_process_port=29501)
+    assert program == "accelerate"
+    asked = launch.launch_command_parser().parse_args(words[1:])
+    args, *_ = launch._validate_launch_command(asked)
+    assert (args.use_fsdp, args.fsdp_version, args.num_processes) == (True, 2, 2)
+    assert (args.main_process_port, args.module) == (29501, True)
+    assert args.training_script == "llamafactory.launcher"
+    assert args.fsdp_state_dict_type == "FULL_STATE_DICT"
 
 
 @pytest.mark.parametrize(

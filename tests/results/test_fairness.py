@@ -133,6 +133,16 @@ def test_trainings_on_another_number_of_cards_are_refused(runs: object) -> None:
     assert {each.cards for each in comparison.compare(chosen).training.values()} == {2}
 
 
+def test_cards_that_share_the_model_are_not_compared_with_cards_that_hold_it(runs: object) -> None:
+    chosen = made.chosen()
+    whole, part = (make_training(cards=2, sharded=each) for each in (False, True))
+    made.write(chosen, lora={"training": whole}, qlora={"training": part})
+    with pytest.raises(TutorialError, match=r"One of qlora and lora .* with the same SHARDED="):
+        comparison.compare(chosen)
+    made.write(chosen, lora={"training": part}, qlora={"training": part})
+    assert all(each.sharded for each in comparison.compare(chosen).training.values())
+
+
 # ---- seeds --------------------------------------------------------------------------------------
 
 
