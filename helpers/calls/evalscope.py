@@ -21,7 +21,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_yaml, sha256_file, write_bytes
 from helpers.ground.words import tr
-from helpers.inputs import data
+from helpers.inputs import conversations, data
 from helpers.inputs.answers import final_answer
 from helpers.inputs.settings import Settings
 from helpers.programs import process, steps
@@ -89,8 +89,8 @@ def held_out(settings: Settings) -> Problems:
     """
     run = settings.run
     scored, examples = data.facts_of(run).scored, data.load(run.data, data.EVAL)
-    # One that has a system text or earlier turns cannot be put as it was in training.
-    alone = scored and not any(row.keys() & {"system", "history"} for row in examples)
+    # One that has a system text, earlier turns or tools cannot be put as it was in training.
+    alone = scored and not any(row.keys() & set(conversations.MORE) for row in examples)
     rows = [
         {
             "question": "\n".join(part for part in (row["instruction"], row["input"]) if part),

@@ -7,9 +7,12 @@ follows "####" in the output, from its last `\\boxed{}`, or from its last number
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from helpers.inputs.rows import Fault, Row
+from helpers.inputs.rows import Row
+from helpers.inputs.values import Fault
 
 MARK = "####"
 NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
@@ -79,15 +82,17 @@ class Survey:
 
     def __init__(self) -> None:
         self.problems = self.filled = self.scorable = self.found = 0
+        self.with_tools = 0  # problems in which a tool is called or answers
 
     def see(self, row: Row) -> None:
         """Count one problem."""
         self.problems += 1
+        self.with_tools += bool(row.of_tools)
         if row.answer is not None and row.answer.strip():
             self.filled += 1
             self.scorable += scorable(row.answer)
         else:
-            self.found += in_output(row.output) is not None
+            self.found += not row.ends_in_call and in_output(row.output) is not None
 
     def scoring(self) -> Scoring:
         """Return where the answers are to be looked for.
@@ -110,6 +115,8 @@ def settled(row: Row, scoring: Scoring) -> tuple[Way | None, str] | Fault:
     """
     if scoring == "none":
         return (None, row.output) if row.output.strip() else Fault(code="empty", column="output")
+    if row.ends_in_call:  # templates take nothing there but a call
+        return Fault(code="called", column="messages")
     texts = {"instruction": row.instruction, "input": row.input}
     if scoring == "column":
         texts |= {"output": row.output, "answer": row.answer or ""}
@@ -134,3 +141,28 @@ def settled(row: Row, scoring: Scoring) -> tuple[Way | None, str] | Fault:
             return Fault(code="mark", column="output")
         steps = steps.rstrip()
     return way, f"{steps}\n{MARK} {answer}"
+
+
+def kinds(examples: Iterable[dict[str, Any]]) -> Counter[str]:
+    """Count the examples whose answer is a number and those whose answer is a letter."""
+    return Counter(
+        "letter" if LETTER.fullmatch(plain(final_answer(row["output"]))) else "number"
+        for row in examples
+    )
+
+
+def contradictions(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the examples whose worked steps end in another number than their answer.
+
+    Only numeric answers are looked at; the last number of the steps counts as what they end in.
+    """
+    found = []
+    for row in examples:
+        steps_text, _, _ = row["output"].rpartition(MARK)
+        answer = plain(final_answer(row["output"]))
+        numbers = re.findall(r"-?\d[\d,]*\.?\d*", steps_text)
+        if not numbers or not NUMBER.fullmatch(answer):
+            continue
+        if float(numbers[-1].replace(",", "")) != float(answer):
+            found.append(row)
+    return found

@@ -1,15 +1,15 @@
 """A run's problems: obtained, drawn, split, and registered for LLaMA-Factory.
 
 Where they come from: helpers/inputs/sources.py. How files are read: readers.py. What a row is:
-rows.py; what an answer is: answers.py. What readers see of them: data_tables.py.
+rows.py, and a conversation: conversations.py; what an answer is: answers.py. What readers see of
+them: data_tables.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,15 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import read_json, sha256_file, whole_file, write_json
 from helpers.ground.words import series, tr
-from helpers.inputs import answers, json_rows, readers, rows, sources
-from helpers.inputs.answers import Scoring, Way, final_answer
+from helpers.inputs import answers, conversations, json_rows, readers, rows, sources
+from helpers.inputs.answers import Scoring, Way
+from helpers.inputs.conversations import Formatting
 from helpers.inputs.data_settings import DataSettings
 from helpers.inputs.file_kinds import Kind
-from helpers.inputs.rows import Fault, Form
+from helpers.inputs.rows import Form
 from helpers.inputs.settings import Settings
 from helpers.inputs.sources import Obtained
+from helpers.inputs.values import Fault
 from helpers.programs import steps
 from helpers.programs.making import Making
 
@@ -88,6 +90,7 @@ class DataFacts(BaseModel):
     answers: dict[Way, int] = {}  # where those of both sets come from
     repeated: int = 0  # training problems that stand in the training set before
     leaked: int = 0  # held-out problems that stand in the training set, too
+    with_tools: int = 0  # problems of both sets in which a tool is called or answers
 
     def words(self) -> str:
         """Return where they come from, in words."""
@@ -104,19 +107,22 @@ class _Written(BaseModel):
     """What was written of one set."""
 
     count: int = 0
+    with_tools: int = 0  # those in which a tool is called or answers
+    formatting: Formatting
     ways: Counter[Way] = Counter()
-    more: set[str] = set()  # columns beside Alpaca's three
+    more: set[str] = set()  # of conversations.MORE
 
 
 def _write_set(target: Path, drawn: Drawn, places: range, scoring: Scoring) -> _Written:
-    """Write the usable ones of some rows in Alpaca form.
+    """Write the usable ones of some rows in Alpaca form, or in ShareGPT's where tools speak.
 
     Written row by row: as one text, a million of them would take gigabytes.
 
     Raises:
         TutorialError: too many rows cannot be used.
     """
-    written, ways = _Written(), Counter[Way]()
+    written = _Written(formatting="sharegpt" if drawn.survey.with_tools else "alpaca")
+    ways = Counter[Way]()
     separator = b"[\n"
     with whole_file(target) as file:
         for place, row in drawn.rows(places):
@@ -125,12 +131,13 @@ def _write_set(target: Path, drawn: Drawn, places: range, scoring: Scoring) -> _
                 drawn.reject(place, found)
                 continue
             way, output = found
-            example = row.alpaca(output)
+            example = row.example(output, written.formatting)
             text = json.dumps([example], ensure_ascii=False, indent=2)
             file.write(separator + text[2:-2].encode())
             separator = b",\n"
             written.count += 1
-            written.more |= example.keys() & {"system", "history"}
+            written.with_tools += bool(row.of_tools)
+            written.more |= example.keys() & set(conversations.MORE)
             if way:
                 ways[way] += 1
         file.write(b"\n]\n" if written.count else b"[]\n")
@@ -156,6 +163,8 @@ def _check_unusable(drawn: Drawn, places: range, usable: int, name: str) -> None
         "answer": tr('correct them, or leave that column out with COLUMNS="answer="'),
         "missing": tr("fill that column, or name another one with COLUMNS="),
         "kind": tr("put text there, or name another column with COLUMNS="),
+        "tools": tr('correct them, or leave that column out with COLUMNS="tools="'),
+        "called": tr('end them with an answer, or leave answers out with COLUMNS="answer="'),
     }.get(first.fault.code, tr("correct them"))
     raise TutorialError(
         tr(
@@ -195,12 +204,8 @@ def _check_leaked(drawn: Drawn, leaked: Sequence[tuple[int, int]], held_out: int
 
 def _register(folder: Path, written: dict[str, _Written]) -> None:
     """Write the file by which LLaMA-Factory finds the sets."""
-    columns = {"prompt": "instruction", "query": "input", "response": "output"}
     entries = {
-        name: {
-            "file_name": f"{name}.json",
-            "columns": columns | {more: more for more in sorted(each.more)},
-        }
+        name: conversations.registered(f"{name}.json", each.formatting, each.more)
         for name, each in written.items()
     }
     write_json(folder / _REGISTRATION, entries)
@@ -210,7 +215,7 @@ def _curve(folder: Path, wanted: DataSettings, held_out: _Written) -> _Written |
     """Write the first held-out problems once more, as a set of their own, if they are asked for."""
     if wanted.curve is None:
         return None
-    first = list(islice(examples(folder, EVAL), wanted.curve))
+    first = [row for _, row in islice(json_rows.of_list(folder / f"{EVAL}.json"), wanted.curve)]
     write_json(folder / f"{CURVE}.json", first)
     return held_out.model_copy(
         update={
@@ -264,6 +269,7 @@ def _make(obtained: Obtained, source_sha256: str, wanted: DataSettings, folder: 
         answers=dict(written[TRAIN].ways + written[EVAL].ways),
         repeated=repeated,
         leaked=len(leaked),
+        with_tools=written[TRAIN].with_tools + written[EVAL].with_tools,
     )
     write_json(folder / _ABOUT, facts.model_dump())
     return facts
@@ -336,7 +342,7 @@ def examples(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     file = folder / f"{name}.json"
     try:
         for _, row in json_rows.of_list(file):
-            yield row
+            yield conversations.as_alpaca(row) if "conversations" in row else row
     except (OSError, ValueError, TutorialError) as error:
         raise TutorialError(
             tr(
@@ -371,30 +377,3 @@ def facts_of(run: paths.RunFolder) -> DataFacts:
             )
         )
     return read_json(file, DataFacts, tr("run the notebook 02_data again"))
-
-
-def kinds(examples: Iterable[dict[str, Any]]) -> Counter[str]:
-    """Count the examples whose answer is a number and those whose answer is a letter."""
-    return Counter(
-        "letter"
-        if answers.LETTER.fullmatch(answers.plain(final_answer(row["output"])))
-        else "number"
-        for row in examples
-    )
-
-
-def contradictions(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the examples whose worked steps end in another number than their answer.
-
-    Only numeric answers are looked at; the last number of the steps counts as what they end in.
-    """
-    found = []
-    for row in examples:
-        steps_text, _, _ = row["output"].rpartition(answers.MARK)
-        answer = answers.plain(final_answer(row["output"]))
-        numbers = re.findall(r"-?\d[\d,]*\.?\d*", steps_text)
-        if not numbers or not answers.NUMBER.fullmatch(answer):
-            continue
-        if float(numbers[-1].replace(",", "")) != float(answer):
-            found.append(row)
-    return found

@@ -7,7 +7,7 @@ from itertools import islice
 from helpers.ground import paths
 from helpers.ground.shown import Code, Table, facts
 from helpers.ground.words import series, tr, trn
-from helpers.inputs import data
+from helpers.inputs import answers, data
 from helpers.inputs.data import DataFacts
 from helpers.inputs.file_kinds import SPELT
 
@@ -24,6 +24,8 @@ def facts_table(about: DataFacts) -> Table:
     }
     if about.curve:
         rows[tr("of these, on which training follows the held-out loss")] = f"{about.curve:,}"
+    if about.with_tools:
+        rows[tr("problems in which tools are called or answer")] = f"{about.with_tools:,}"
     none = tr("none that can be scored: losses and texts are compared, accuracy is left out")
     rows |= {
         tr("answers come from"): data.ways_named(about.answers) if about.scored else none,
@@ -65,12 +67,12 @@ def answers_table(run: paths.RunFolder) -> Table:
     if not about.scored:
         rows = {tr("problems without an answer that can be scored"): about.train}
         return facts(rows, [tr("the training problems"), tr("count")])
-    kinds = data.kinds(data.examples(run.data, data.TRAIN))
+    kinds = answers.kinds(data.examples(run.data, data.TRAIN))
     rows = {
         tr("answer is a number"): kinds["number"],
         tr("answer is a letter"): kinds["letter"],
         tr("the last number of the worked steps is not the answer"): len(
-            data.contradictions(data.examples(run.data, data.TRAIN))
+            answers.contradictions(data.examples(run.data, data.TRAIN))
         ),
     }
     return facts(rows, [tr("the training problems"), tr("count")])

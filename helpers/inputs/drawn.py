@@ -24,7 +24,8 @@ from helpers.ground.words import tr
 from helpers.inputs import readers
 from helpers.inputs.answers import Survey
 from helpers.inputs.readers import Source
-from helpers.inputs.rows import Fault, Layout, Row, row_of
+from helpers.inputs.rows import Layout, Row, row_of
+from helpers.inputs.values import Fault
 
 # So many are kept: data with a larger share of faults are refused.
 _MOST_FAULTS = 50_000

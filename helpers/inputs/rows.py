@@ -1,7 +1,7 @@
 """One problem as it comes from a file: its columns found, its values made text, looked at.
 
-Two forms are taken, as LLaMA-Factory takes both: Alpaca columns, and messages (OpenAI's role and
-content, ShareGPT's from and value). The draw of rows is the article's: the first 90 % of the rows
+Two forms are taken, as LLaMA-Factory takes both: Alpaca columns, and messages (conversations.py).
+The draw of rows is the article's: the first 90 % of the rows
 and the last 10 %, `random.seed(42)`, then a sample from the first for training and one from the
 second for evaluation.
 """
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -21,81 +19,22 @@ from pydantic import BaseModel
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.words import series, tr
+from helpers.inputs import conversations
+from helpers.inputs.conversations import Formatting
 from helpers.inputs.readers import Source, listed
+from helpers.inputs.values import MOST_CHARACTERS, Fault, text_of
 
 # What COLUMNS= can give another name.
-COLUMNS = ("instruction", "input", "output", "answer", "system", "history", "messages")
+COLUMNS = ("instruction", "input", "output", "answer", "system", "history", "tools", "messages")
 MESSAGES = ("messages", "conversations")
 SEED = 42
-# A longer text than this is no school problem, and more than cutoff_len (2048) tokens can hold:
-# LLaMA-Factory would cut its answer off without a word.
-MOST_CHARACTERS = 8_000
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and line ends
 # What other data sets call these columns: a sentence can then say what COLUMNS= would be.
 _LIKELY = {
     "instruction": ("question", "prompt", "problem", "query", "text", "user", "input"),
     "output": ("solution", "response", "completion", "answer", "chosen", "assistant", "target"),
 }
-_SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant",
-             "assistant": "assistant"}  # fmt: skip
 
 Form = Literal["alpaca", "messages"]
-Code = Literal[
-    "missing", "not_utf8", "control", "mark", "long", "empty", "answer", "no_answer", "kind",
-    "turns",
-]  # fmt: skip
-
-
-class Fault(BaseModel):
-    """Why a row cannot be trained on or scored: a code, the column, and what stands there."""
-
-    code: Code
-    column: str = ""
-    detail: str = ""
-
-    def words(self) -> str:
-        """Return it in words."""
-        return {
-            "missing": tr("no {column}", column=self.column),
-            "not_utf8": tr("{column} is not UTF-8 text", column=self.column),
-            "control": tr(
-                "control character {detail} in {column}", detail=self.detail, column=self.column
-            ),
-            "mark": tr(
-                "'####' in {column}, where it would be taken for the mark of an answer",
-                column=self.column,
-            ),
-            "long": tr(
-                "{detail} characters, over {most}", detail=self.detail, most=MOST_CHARACTERS
-            ),
-            "empty": tr("empty {column}", column=self.column),
-            "answer": tr("answer {detail} is neither a number nor a letter", detail=self.detail),
-            "no_answer": tr("{column} holds no answer that can be scored", column=self.column),
-            "kind": tr(
-                "{column} holds {detail}, where text belongs",
-                column=self.column,
-                detail=_kind_named(self.detail),
-            ),
-            "turns": tr(
-                "turn {detail} of {column} is not whose turn it is: user and assistant take "
-                "turns, after one system text at most, and the assistant ends",
-                column=self.column,
-                detail=self.detail,
-            ),
-        }[self.code]
-
-
-def _kind_named(code: str) -> str:
-    return {
-        "list": tr("a list"),
-        "dict": tr("an object"),
-        "bool": tr("true or false"),
-        "int": tr("a number"),
-        "float": tr("a number"),
-        "Decimal": tr("a number"),
-        "text": tr("text that is no list of turns"),
-    }.get(code, code)
 
 
 @dataclass(frozen=True)
@@ -108,6 +47,9 @@ class Row:
     answer: str | None = None
     system: str = ""
     history: list[list[str]] = field(default_factory=list)  # [question, answer] of earlier turns
+    tools: str = ""  # a JSON list of those that may be called
+    # Places of the turns, from 0 and the last two included, at which a tool is called or answers.
+    of_tools: list[int] = field(default_factory=list)
 
     def packed(self) -> bytes:
         """Return it as one line."""
@@ -124,9 +66,27 @@ class Row:
         earlier = [text for turn in self.history for text in turn]
         return " ".join("\n".join([*earlier, self.instruction, self.input]).split()).casefold()
 
-    def alpaca(self, output: str) -> dict[str, Any]:
-        """Return it in Alpaca form with this output; `system` and `history` where it has them."""
-        more = {"system": self.system} if self.system else {}
+    @property
+    def ends_in_call(self) -> bool:
+        """Whether what the model should write is a call of a function."""
+        return 2 * len(self.history) + 1 in self.of_tools
+
+    def example(self, output: str, formatting: Formatting) -> dict[str, Any]:
+        """Return it for LLaMA-Factory with this output.
+
+        Args:
+            output: what the model should write.
+            formatting: that of its set; a row with turns of tools has its place in sharegpt alone.
+
+        Returns:
+            Its columns; `system`, `history` and `tools` where it has them.
+        """
+        more = {name: text for name in ("system", "tools") if (text := getattr(self, name))}
+        if formatting == "sharegpt":
+            texts = [text for turn in self.history for text in turn]
+            asked = "\n".join(part for part in (self.instruction, self.input) if part)
+            said = conversations.sharegpt([*texts, asked, output], self.of_tools)
+            return {"conversations": said} | more
         turns = {"history": self.history} if self.history else {}
         problem = {"instruction": self.instruction, "input": self.input, "output": output}
         return problem | more | turns
@@ -195,7 +155,7 @@ def _layout(found: Sequence[str], file: str, renamed: Mapping[str, str]) -> Layo
     spoken = next((name for name in MESSAGES if name in found and not asked), None)
     spoken = renamed.get("messages", spoken)
     if spoken and ("messages" in renamed or not {"instruction", "output"} <= columns.keys()):
-        kept = {name: columns[name] for name in ("answer", "system") if name in columns}
+        kept = {name: columns[name] for name in ("answer", "system", "tools") if name in columns}
         return Layout(form="messages", columns={"messages": spoken} | kept)
     missing = [name for name in ("instruction", "output") if name not in columns]
     if not missing:
@@ -224,33 +184,6 @@ def _likely(missing: Sequence[str], free: Sequence[str]) -> str:
 # ---- values -------------------------------------------------------------------------------------
 
 
-def _number(value: float | Decimal) -> str:
-    """Return a number as text that is a plain number, if it is finite: 1e3 is "1000.0"."""
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    return f"{exact:f}" if exact.is_finite() and abs(exact.adjusted()) < 30 else str(value)
-
-
-def _text(value: Any, column: str, numbers: bool = True) -> str | Fault | None:
-    """Return a value as text, None where there is none, or what is wrong with it."""
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return Fault(code="not_utf8", column=column)
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and numbers:
-        return str(value) if isinstance(value, int) else _number(value)
-    if not isinstance(value, str):
-        return Fault(code="kind", column=column, detail=type(value).__name__)
-    control = _CONTROL.search(value)
-    if control:
-        return Fault(code="control", column=column, detail=repr(control[0]))
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # half of a pair, as "\ud83d" in JSON
-            return Fault(code="not_utf8", column=column)
-    return value
-
-
 def row_of(values: Mapping[str, Any], found: Layout) -> Row | Fault:
     """Return a row as a problem, or why it is none.
 
@@ -263,13 +196,13 @@ def row_of(values: Mapping[str, Any], found: Layout) -> Row | Fault:
     """
     given = {name: values.get(theirs) for name, theirs in found.columns.items()}
     if found.form == "messages":
-        spoken = _turns(given["messages"])
+        spoken = conversations.turns(given["messages"])
         if isinstance(spoken, Fault):
             return spoken
         given |= {key: value for key, value in spoken.items() if value or key != "system"}
     texts: dict[str, str | None] = {}
     for name in ("instruction", "input", "output", "answer", "system"):
-        text = _text(given.get(name), name, numbers=name not in ("instruction", "system"))
+        text = text_of(given.get(name), name, numbers=name not in ("instruction", "system"))
         if isinstance(text, Fault):
             return text
         if text is None and name in ("instruction", "output"):
@@ -278,11 +211,16 @@ def row_of(values: Mapping[str, Any], found: Layout) -> Row | Fault:
     history = _history(given.get("history"))
     if isinstance(history, Fault):
         return history
-    length = sum(len(text or "") for text in texts.values())
+    tools = conversations.tools(given.get("tools"))
+    if isinstance(tools, Fault):
+        return tools
+    of_tools: list[int] = given.get("of_tools") or []
+    length = len(tools) + sum(len(text or "") for text in texts.values())
     length += sum(len(text) for turn in history for text in turn)
     if length > MOST_CHARACTERS:
         return Fault(code="long", detail=str(length))
-    if not (texts["instruction"] or "").strip():
+    # A tool may have nothing to say.
+    if not (texts["instruction"] or "").strip() and 2 * len(history) not in of_tools:
         return Fault(code="empty", column="instruction")
     return Row(
         instruction=texts["instruction"] or "",
@@ -291,6 +229,8 @@ def row_of(values: Mapping[str, Any], found: Layout) -> Row | Fault:
         answer=texts["answer"],
         system=texts["system"] or "",
         history=history,
+        tools=tools,
+        of_tools=of_tools,
     )
 
 
@@ -305,43 +245,12 @@ def _history(value: Any) -> list[list[str]] | Fault:
             return Fault(code="kind", column="history", detail=type(turn).__name__)
         texts = []
         for part in turn:
-            text = _text(part, "history")
+            text = text_of(part, "history")
             if isinstance(text, Fault):
                 return text
             texts.append(text or "")
         turns.append(texts)
     return turns
-
-
-def _turns(value: Any) -> dict[str, Any] | Fault:
-    """Return messages in Alpaca's terms: the last question and answer, and what was before them."""
-    column = "messages"
-    if value is None:
-        return Fault(code="missing", column=column)
-    if not isinstance(value, list):
-        kind = "text" if isinstance(value, str) else type(value).__name__
-        return Fault(code="kind", column=column, detail=kind)
-    system = ""
-    texts: list[str] = []
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, dict):
-            return Fault(code="kind", column=column, detail=type(turn).__name__)
-        speaker = turn.get("role") or turn.get("from")
-        speaker = _SPEAKERS.get(speaker) if isinstance(speaker, str) else None
-        text = _text(turn.get("content", turn.get("value")), column, numbers=False)
-        if isinstance(text, Fault):
-            return text
-        if speaker == "system" and number == 1:
-            system = text or ""
-            continue
-        if speaker != ("user", "assistant")[len(texts) % 2]:
-            return Fault(code="turns", column=column, detail=str(number))
-        texts.append(text or "")
-    if not texts or len(texts) % 2:
-        return Fault(code="turns", column=column, detail=str(len(value) + 1))
-    pairs = [texts[at : at + 2] for at in range(0, len(texts), 2)]
-    question, answer = pairs.pop()
-    return {"instruction": question, "output": answer, "system": system, "history": pairs}
 
 
 # ---- the draw -----------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A few steps of several recipes, for their memory: `python -m helpers.worker.short_training PLAN`.
 
-PLAN is a YAML: `result` names the JSON file to write, `data` the training problems, `folder` a
-place for what is thrown away, `recipes` holds a recipe of each method. LLaMA-Factory trains each
-as llamafactory-cli would; one process does it for all, for starting one costs more than the steps.
+PLAN is a YAML: `result` names the JSON file to write, `data` the training problems (beside them
+lies dataset_info.json, which says what their columns are), `folder` a place for what is thrown
+away, `recipes` holds a recipe of each method. LLaMA-Factory trains each as llamafactory-cli would;
+one process does it for all, for starting one costs more than the steps.
 
 Every micro-batch has the longest problem and the shortest one, so that each of the few steps has
 the peak of a whole training. Writes, by method, the most bytes of tensors during a step.
@@ -49,18 +50,27 @@ def short(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def problems(recipe: dict[str, Any], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def whole_text(row: dict[str, Any]) -> str:
+    """Return all that a row of a set says, whichever form the set has (dataset_info.json)."""
+    if "conversations" in row:
+        said = [turn["value"] for turn in row["conversations"]]
+    else:
+        said = [part for turn in row.get("history", []) for part in turn]
+        said.append(f"{row['instruction']}\n{row['input']}{row['output']}")
+    return "\n".join([*(row[name] for name in ("system", "tools") if name in row), *said])
+
+
+def problems(recipe: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the problems of a short training: the longest with the shortest in each micro-batch.
 
     Args:
         recipe: the short one.
-        rows: all training problems, in Alpaca form.
+        rows: all training problems, as their file has them.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(recipe["model_name_or_path"])
-    texts = [f"{row['instruction']}\n{row['input']}{row['output']}" for row in rows]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    lengths = [len(ids) for ids in tokenizer([whole_text(row) for row in rows])["input_ids"]]
     in_order = [row for _, row in sorted(zip(lengths, rows, strict=True), key=lambda pair: pair[0])]
     batch = recipe["per_device_train_batch_size"]
     one = [in_order[-1], *in_order[: batch - 1]]
@@ -87,16 +97,16 @@ def measured(recipe: dict[str, Any], file: Path) -> int:
 def main() -> None:
     """Measure the recipes of the plan that the command line names."""
     plan = read_yaml(Path(sys.argv[1]))
-    rows = json.loads((paths.ROOT / plan["data"]).read_text("utf-8"))
+    data = paths.ROOT / plan["data"]
+    rows = json.loads(data.read_text("utf-8"))
+    registered = json.loads(data.with_name("dataset_info.json").read_text("utf-8"))
     found = {}
     for name, recipe in plan["recipes"].items():
         folder = paths.ROOT / plan["folder"] / name
         folder.mkdir(parents=True, exist_ok=True)
         used = short(recipe, folder)
         write_json(folder / f"{NAME}.json", problems(used, rows))
-        columns = {"prompt": "instruction", "query": "input", "response": "output"}
-        registered = {NAME: {"file_name": f"{NAME}.json", "columns": columns}}
-        write_json(folder / "dataset_info.json", registered)
+        write_json(folder / "dataset_info.json", {NAME: registered[NAME]})
         found[name] = measured(used, folder / events.FILE)
     write_json(paths.ROOT / plan["result"], found)
 

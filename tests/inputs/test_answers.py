@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.inputs import answers
-from helpers.inputs.rows import Fault, Row
+from helpers.inputs.rows import Row
+from helpers.inputs.values import Fault
 
 
 @pytest.mark.parametrize(

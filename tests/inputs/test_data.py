@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
-from helpers.inputs import data, settings, sources, wordproblems
+from helpers.inputs import answers, data, settings, sources, wordproblems
 from helpers.inputs.answers import final_answer
 from helpers.inputs.rows import split_indices
 from helpers.results import checks
@@ -428,8 +428,8 @@ def test_whatever_the_rows_are_they_are_counted_or_refused(
         written = data.load(chosen.run.data, name)
         assert len(written) == count
         assert all(final_answer(row["output"]) for row in written) or not facts.scored
-        assert sum(data.kinds(written).values()) == count
-        data.contradictions(written)
+        assert sum(answers.kinds(written).values()) == count
+        answers.contradictions(written)
 
 
 def parquet_bytes() -> bytes:
@@ -526,4 +526,4 @@ def test_contradictions_finds_steps_that_end_in_another_number() -> None:
     wrong = {"output": "7 - 3 = 4 spoons. The answer is 8.\n#### 10.0"}
     right = {"output": "The answer is $1,200.\n#### 1200.0"}
     letter = {"output": "The answer is C.\n#### C"}
-    assert data.contradictions([wrong, right, letter]) == [wrong]
+    assert answers.contradictions([wrong, right, letter]) == [wrong]

@@ -15,6 +15,7 @@ from helpers.ground.errors import TutorialError
 from helpers.inputs import readers, rows
 from helpers.inputs.drawn import Drawn
 from helpers.inputs.readers import Source
+from helpers.inputs.values import Fault
 
 
 def files(folder: Path, sizes: list[int]) -> list[Source]:
@@ -44,7 +45,7 @@ def test_rows_come_in_the_order_of_the_draw(tmp_path: Path, sizes: list[int], se
             file, number = drawn.where(place)
             before = sum(sizes[: int(Path(file).stem)])
             assert before + number - 1 == index
-        drawn.reject(0, rows.Fault(code="long"))
+        drawn.reject(0, Fault(code="long"))
         assert [place for place, _ in drawn.rows(range(len(indices)))] == [*range(len(indices))][1:]
     assert {file.suffix for file in tmp_path.iterdir()} == {".jsonl"}  # nothing else is left
 
@@ -56,7 +57,7 @@ def test_the_same_problem_in_both_sets_is_found(tmp_path: Path) -> None:
     )
     with Drawn(sources, rows.layout(sources, {}), [3, 2, 1, 4, 5], tmp_path) as drawn:
         assert drawn.leaked(range(3), range(3, 5)) == [(3, 1)]
-        drawn.reject(1, rows.Fault(code="long"))  # not in the training set after all
+        drawn.reject(1, Fault(code="long"))  # not in the training set after all
         assert drawn.leaked(range(3), range(3, 5)) == []
         assert drawn.leaked(range(0), range(3, 5)) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from helpers.ground.errors import TutorialError
 from helpers.inputs import rows
 from helpers.inputs.readers import Source
-from helpers.inputs.rows import Fault, Row, split_indices
+from helpers.inputs.rows import Row, split_indices
+from helpers.inputs.values import Code, Fault
 
 
 @given(rows=st.integers(10, 5000), share=st.floats(0.01, 1))
@@ -35,8 +37,8 @@ def test_what_can_be_asked_for_is_named() -> None:
 
 
 def test_every_fault_has_words() -> None:
-    for code in get_args(rows.Code):
-        words = rows.Fault(code=code, column="output", detail="9001").words()
+    for code in get_args(Code):
+        words = Fault(code=code, column="output", detail="9001").words()
         assert words
         assert "{" not in words
 
@@ -90,7 +92,8 @@ def test_a_column_that_is_missing(
 # ---- values -------------------------------------------------------------------------------------
 
 ALPACA = rows.layout([file_with(*rows.COLUMNS[:-1])], {})
-MESSAGES = rows.layout([file_with("messages", "answer", "system")], {})
+MESSAGES = rows.layout([file_with("messages", "answer", "system", "tools")], {})
+TOOLS = '[{"name": "add", "parameters": {"properties": {}}}]'
 GOOD: dict[str, Any] = {"instruction": "How many?", "output": "Five."}
 
 
@@ -110,6 +113,7 @@ def said(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
         (GOOD | {"system": "Be brief.", "history": [["a", "b"]]},
          Row("How many?", "", "Five.", None, "Be brief.", [["a", "b"]])),
         (GOOD | {"history": None}, Row("How many?", "", "Five.")),
+        (GOOD | {"tools": TOOLS}, Row("How many?", "", "Five.", tools=TOOLS)),
     ],
 )  # fmt: skip
 def test_values_as_text(values: dict[str, Any], row: Row) -> None:
@@ -195,7 +199,7 @@ def test_whatever_the_values_are_it_is_a_row_or_a_fault(values: dict[str, Any]) 
             assert found.words()
         else:
             assert Row.unpacked(found.packed()) == found
-            found.alpaca("x")["output"].encode()
+            json.dumps(found.example("x", "sharegpt"), ensure_ascii=False).encode()
 
 
 def test_the_same_problem_whatever_its_case_and_space() -> None:
