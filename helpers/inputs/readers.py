@@ -1,8 +1,10 @@
 """Files of rows: parquet, JSON, JSON Lines or CSV, looked through once and then read as a stream.
 
-Parquet is read with pyarrow. Text is read with the standard library, row by row: it says where a
-quote is not closed or a bracket is missing, and takes a column that holds numbers here and letters
-there, as answers do; the readers of pyarrow and `datasets` do neither.
+Parquet is read with pyarrow. Text is read with the standard library, row by row, for what was tried
+instead loses rows or their places: pyarrow.csv (26) takes all that follows a quote that is not
+closed into one cell, and text behind a closing quote as well, without a word; pyarrow.json takes no
+list, and refuses a column that holds numbers here and letters there, as answers do; `datasets` (4)
+fills what a CSV row lacks with nothing, and reads JSON by pyarrow.json.
 """
 
 from __future__ import annotations
