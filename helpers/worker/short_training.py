@@ -5,8 +5,8 @@ lies dataset_info.json, which says what their columns are), `folder` a place for
 away, `recipes` holds a recipe of each method. LLaMA-Factory trains each as llamafactory-cli would;
 one process does it for all, for starting one costs more than the steps.
 
-Every micro-batch has the longest problem and the shortest one, so that each of the few steps has
-the peak of a whole training. Writes, by method, the most bytes of tensors during a step.
+The last micro-batch has the longest problem, so that the last step has a whole training's peak.
+Writes, by method, the most bytes of tensors during a step.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def whole_text(row: dict[str, Any]) -> str:
 
 
 def problems(recipe: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the problems of a short training: the longest with the shortest in each micro-batch.
+    """Return the problems of a short training: the longest in its last micro-batch alone.
+
+    By then gradients wait and the optimizer's state is there; what comes before may be short.
 
     Args:
         recipe: the short one.
@@ -73,8 +75,8 @@ def problems(recipe: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[st
     lengths = [len(ids) for ids in tokenizer([whole_text(row) for row in rows])["input_ids"]]
     in_order = [row for _, row in sorted(zip(lengths, rows, strict=True), key=lambda pair: pair[0])]
     batch = recipe["per_device_train_batch_size"]
-    one = [in_order[-1], *in_order[: batch - 1]]
-    return one * recipe["gradient_accumulation_steps"] * STEPS
+    before = recipe["gradient_accumulation_steps"] * STEPS - 1
+    return in_order[:batch] * before + [in_order[-1], *in_order[: batch - 1]]
 
 
 def measured(recipe: dict[str, Any], file: Path) -> int:

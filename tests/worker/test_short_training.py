@@ -44,10 +44,12 @@ def test_it_keeps_nothing_and_all_that_decides_a_steps_size(tmp_path: Path) -> N
     )
 
 
-def test_each_micro_batch_has_the_longest_and_the_shortest(by_words: None, tmp_path: Path) -> None:
+def test_the_last_micro_batch_has_the_longest_and_the_others_the_shortest(
+    by_words: None, tmp_path: Path
+) -> None:
     rows = [{"instruction": "a " * n, "input": "", "output": "b"} for n in (3, 1, 9, 4)]
     used = short_training.short(RECIPE, tmp_path)
     chosen = short_training.problems(used, rows)
     assert len(chosen) == 2 * 2 * short_training.STEPS
-    assert chosen[::2] == [rows[2]] * 2 * short_training.STEPS
-    assert chosen[1::2] == [rows[1]] * 2 * short_training.STEPS
+    assert chosen[-2:] == [rows[2], rows[1]]
+    assert chosen[:-2] == [rows[1], rows[0]] * (2 * short_training.STEPS - 1)
