@@ -192,6 +192,6 @@ class MethodFace(SubjectFace):
         return checks.conclude(
             [
                 *checks.of_training(facts, base, self.answers.facts),
-                *checks.of_memory(settings.profile.device, plan, facts.peaks, article),
+                *checks.of_memory(settings.profile.device, plan, facts, article),
             ]
         )

@@ -15,7 +15,7 @@ from helpers.ground.shown import Shown, escaped
 from helpers.ground.words import clauses, phrases, series, tr, trn
 from helpers.inputs.settings import Settings
 from helpers.planning.plan import Plan
-from helpers.records.schema import Answers, Peaks, Training
+from helpers.records.schema import Answers, Training
 from helpers.results import peaks
 from helpers.results.saving import Step
 from helpers.results.schema import Comparison
@@ -195,19 +195,21 @@ def of_training(training: Training, before: Answers, after: Answers) -> list[Che
 
 
 def of_memory(
-    device: str, plan: Plan, measured: Peaks, article: Iterable[Step] = ()
+    device: str, plan: Plan, training: Training, article: Iterable[Step] = ()
 ) -> list[Check]:
-    """Return the check that memory took what was planned, wherever it was measured.
+    """Return the check that memory was measured and took what was planned.
 
     Args:
         device: npu, cuda or cpu: how near the two have to be; there is a check on a cpu alone.
         plan: what was planned.
-        measured: the peaks of tensors, as the allocator counted them.
+        training: has the peaks of tensors, as the allocator counted them. One without is caught,
+            unless there was no step to measure: then the statement says so.
         article: steps with the article's settings, each on the longest example.
     """
     if device not in PLAN_TOLERANCE:
         return []
-    tolerance = PLAN_TOLERANCE[device]
+    tolerance, measured = PLAN_TOLERANCE[device], training.peaks
+    nothing_left = peaks.unmeasurable(training)
     holds, figures = True, []
     for what, planned, peak, longest in (
         (
@@ -233,6 +235,8 @@ def of_memory(
         ),
     ):
         if peak is None:
+            holds &= nothing_left
+            figures.append(tr("the peak of {what} was not measured", what=what))
             continue
         # A plan is for the longest example; what was measured without it takes less.
         holds &= peak <= planned * (1 + tolerance)
@@ -248,6 +252,11 @@ def of_memory(
             )
         )
     statement = tr("no peak of memory that was measured is far from its plan")
+    if nothing_left:
+        statement = tr(
+            "no peak of memory that was measured is far from its plan; of this training none was, "
+            "for it went on from after its last step"
+        )
     return [Check(statement, holds, phrases(figures))]
 
 

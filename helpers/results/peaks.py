@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from helpers.ground.words import tr
 from helpers.machine import memory
@@ -19,6 +19,21 @@ def allocated(training: Training) -> int | None:
     if training.peaks.training is None:
         return None
     return max(peak for peak in measured if peak is not None)
+
+
+def unmeasurable(training: Training) -> bool:
+    """Return whether there was no optimizer step to measure: it went on from after its last one.
+
+    Peaks are told when a training ends, so what an interrupted part has measured is lost.
+    """
+    return bool(training.resumed_at) and training.resumed_at[-1] >= training.optimizer_steps
+
+
+def why_none(trainings: Iterable[Training]) -> str:
+    """Return why some of these trainings have no peak of tensors; "" where each had its steps."""
+    if not any(map(unmeasurable, trainings)):
+        return ""
+    return tr("A training that went on from after its last step had none left to measure.")
 
 
 def common(trainings: Collection[Training]) -> PeakMeasure:

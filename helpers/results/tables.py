@@ -237,10 +237,8 @@ def planned_and_measured(found: Mapping[str, tuple[Plan, Training]]) -> Table:
             shown = NONE if peak is None else peaks.binary(peak)
             rows.append([what, peaks.binary(planned), shown, difference])
     header = [tr("peak of tensors"), tr("planned"), tr("measured"), tr("difference")]
-    note = notes(training.origin for _, training in found.values())
-    if any(peaks.unmeasurable(training) for _, training in found.values()):
-        why = tr("A training that goes on from after its last step has none left to measure.")
-        note = sentences([why, note])
+    trainings = [training for _, training in found.values()]
+    note = sentences([peaks.why_none(trainings), notes(each.origin for each in trainings)])
     return Table(header, rows, note=note)
 
 

@@ -94,7 +94,7 @@ def test_a_card_takes_what_was_planned_for_it(
     chosen = with_cards(ready, 2)
     plan = planner.for_run(chosen, lambda line: None)[method]
     assert plan.question.cards == 2
-    [check] = checks.of_memory("cpu", plan, trained[method, 2].peaks)
+    [check] = checks.of_memory("cpu", plan, trained[method, 2])
     assert check.holds, check.figures
     by_itself = plan.question.model_copy(update={"cards": 1})
     [alone] = planner.ask([by_itself], chosen.run.logs / "plan.log")

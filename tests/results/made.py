@@ -12,7 +12,7 @@ from helpers.inputs.methods import Recipe
 from helpers.inputs.settings import Settings
 from helpers.inputs.subjects import Subject
 from helpers.machine import hardware
-from helpers.planning.plan import PARTS, Phase, Plan
+from helpers.planning.plan import PARTS, Phase, Plan, Question
 from helpers.records import store
 from helpers.records.inside import Block, Layer
 from helpers.records.schema import ProblemLoss, Record, SeedResult, Training
@@ -100,7 +100,8 @@ def plan(training_bytes: int = 3 * 2**30, evaluation_bytes: int = 2**30) -> Plan
         return Phase(rows=2, length=64, peak_bytes=peak, parts=parts)
 
     training, evaluation = phase(training_bytes), phase(evaluation_bytes)
-    return Plan.model_construct(training=training, evaluation=evaluation)
+    question = Question(recipe={}, device="cpu")
+    return Plan.model_construct(training=training, evaluation=evaluation, question=question)
 
 
 def layer(**changes: Any) -> Layer:

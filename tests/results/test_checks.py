@@ -76,10 +76,16 @@ PLAN = made.plan(training_bytes=100 * 2**20, evaluation_bytes=80 * 2**20)
 LONGEST = {"training_longest": True, "evaluation_longest": True}
 
 
+def of_memory(*article: saving.Step, **measured: Any) -> checks.Check:
+    """Return the check of a training with these peaks; None leaves one out."""
+    sound = {"training": 100 * 2**20, "evaluation": 80 * 2**20}
+    training = make_training(peaks=Peaks.model_validate(sound | measured))
+    [check] = checks.of_memory("cpu", PLAN, training, article)
+    return check
+
+
 def test_memory_that_took_what_was_planned_passes() -> None:
-    measured = Peaks(training=101 * 2**20, evaluation=79 * 2**20, **LONGEST)
-    [check] = checks.of_memory("cpu", PLAN, measured)
-    assert check.holds
+    assert of_memory(training=101 * 2**20, evaluation=79 * 2**20, **LONGEST).holds
 
 
 @pytest.mark.parametrize(
@@ -89,14 +95,23 @@ def test_memory_that_took_what_was_planned_passes() -> None:
         ({"training": 97 * 2**20}, "a training step took 97.00 MiB"),
         ({"training": 100 * 2**20, "evaluation": 83 * 2**20}, "an evaluation took 83.00 MiB"),
         ({"training": 100 * 2**20, "evaluation": 77 * 2**20}, "an evaluation took 77.00 MiB"),
+        # a worker that told nothing, or a part of it
+        (
+            {"training": None, "evaluation": None},
+            "a training step was not measured, the peak of an",
+        ),
+        ({"training": None}, "far from its plan: the peak of a training step was not measured"),
+        ({"evaluation": None}, "the peak of an evaluation was not measured"),
     ],
 )
-def test_memory_that_is_far_from_its_plan_fails(measured: dict[str, int], words: str) -> None:
-    peaks = Peaks.model_validate(measured | LONGEST)
+def test_memory_that_is_far_from_its_plan_or_was_not_measured_fails(
+    measured: dict[str, Any], words: str
+) -> None:
     with pytest.raises(TutorialError, match=words):
-        checks.conclude(checks.of_memory("cpu", PLAN, peaks))
+        checks.conclude([of_memory(**measured | LONGEST)])
     # A card's allocator rounds, so more is allowed there.
-    assert checks.of_memory("npu", PLAN, peaks) == []
+    planted = make_training(peaks=Peaks.model_validate(measured | LONGEST))
+    assert checks.of_memory("npu", PLAN, planted) == []
 
 
 @pytest.mark.parametrize(("mebibytes", "holds"), [(99, True), (97, False), (103, False)])
@@ -104,22 +119,29 @@ def test_steps_with_the_articles_settings_are_held_to_their_plan_too(
     mebibytes: int, holds: bool
 ) -> None:
     step = saving.Step("QLoRA", "article", PLAN.training, mebibytes * 2**20)
-    [check] = checks.of_memory("cpu", PLAN, Peaks(training=100 * 2**20), [step])
+    check = of_memory(step)
     assert check.holds == holds
     assert "a training step of QLoRA with the article's settings took" in check.figures
 
 
 def test_memory_that_was_measured_without_the_longest_example_may_be_less() -> None:
     """The plan is made for it; more than the plan it must not be."""
-    assert checks.of_memory("cpu", PLAN, Peaks(training=60 * 2**20))[0].holds
-    assert not checks.of_memory("cpu", PLAN, Peaks(training=103 * 2**20))[0].holds
+    assert of_memory(training=60 * 2**20).holds
+    assert not of_memory(training=103 * 2**20).holds
 
 
-def test_memory_that_was_not_measured_says_the_same_line() -> None:
-    [known] = checks.of_memory("cpu", PLAN, Peaks(training=100 * 2**20))
-    [unknown] = checks.of_memory("cpu", PLAN, Peaks())
-    assert unknown.holds
-    assert unknown.statement == known.statement
+@pytest.mark.parametrize(("resumed_at", "holds"), [([8], True), ([3, 8], True), ([7], False)])
+def test_a_training_that_had_no_step_left_says_why_it_has_no_peak(
+    resumed_at: list[int], holds: bool
+) -> None:
+    """Of 8 optimizer steps: one that went on from the last had none to measure."""
+    training = make_training(peaks=Peaks(), resumed_at=resumed_at)
+    [check] = checks.of_memory("cpu", PLAN, training)
+    assert check.holds == holds
+    assert ("for it went on from after its last step" in check.statement) == holds
+    # The article's steps were taken all the same.
+    lie = saving.Step("QLoRA", "article", PLAN.training, 97 * 2**20)
+    assert not checks.of_memory("cpu", PLAN, training, [lie])[0].holds
 
 
 # ---- the machine, the model, the data -----------------------------------------------------------

@@ -194,6 +194,10 @@ def test_planned_and_measured_stand_side_by_side() -> None:
         ["QLoRA, training step", "1.000 GiB", "-", "-"],
         ["QLoRA, evaluation", "0.500 GiB", "-", "-"],
     ]
+    assert table.note == ORIGIN.note()
+    over = make_training(peaks={}, resumed_at=[8])
+    note = tables.planned_and_measured({"LoRA": (plan, over)}).note
+    assert note.startswith("A training that went on from after its last step had none left")
 
 
 def test_merged_models_beside_base_and_adapter(three: Settings) -> None:
