@@ -39,16 +39,26 @@ def test_both_arms_take_as_many_problems_a_step_as_we_do(
     assert "gradient_checkpointing" not in default
 
 
-def test_problems_are_a_prompt_and_what_completes_it(bench: ModuleType, tmp_path: Path) -> None:
+class Words:
+    """A tokenizer whose tokens are the lengths of words."""
+
+    def apply_chat_template(
+        self, turns: list[dict[str, str]], *, add_generation_prompt: bool, **more: object
+    ) -> dict[str, list[int]]:
+        words = [word for turn in turns for word in (turn["role"], *turn["content"].split())]
+        words += ["assistant"] * add_generation_prompt
+        return {"input_ids": [len(word) for word in words]}
+
+
+def test_only_answers_are_trained_on(bench: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / "problems.json"
-    problems = [{"instruction": f"{n}?", "input": "", "output": f"#### {n}"} for n in range(3)]
+    problems = [{"instruction": "how many ?", "input": "", "output": "it is 3"} for _ in range(3)]
     file.write_text(json.dumps(problems))
-    found = bench.rows(file, 2)
+    found = bench.rows(file, 2, Words())
     assert len(found) == 2
     assert found[1] == {
-        "prompt": [{"role": "user", "content": "1?"}],
-        "completion": [{"role": "assistant", "content": "#### 1"}],
-    }
+        "input_ids": [4, 3, 4, 1, 9, 2, 2, 1], "completion_mask": [0, 0, 0, 0, 0, 1, 1, 1],
+    }  # fmt: skip
 
 
 def test_the_fastest_of_some_rounds_counts(
