@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
+from itertools import chain
 
 import pytest
 
@@ -64,11 +66,20 @@ def test_what_it_points_to_is_there(text: str) -> None:
 def test_the_results_are_those_of_the_committed_notebook() -> None:
     notebook = (paths.NOTEBOOKS / "06_compare.ipynb").read_text("utf-8")
     rows = section("Results").splitlines()
-    table = [row for row in rows if re.match(r"\| (base model|Q?LoRA\b)", row)]
+    table = [row for row in rows if re.match(r"\| (base model|Q?LoRA\b).*%\)", row)]
     assert len(table) == 6
     for row in table:
         for score in re.findall(r"\d+/\d+ \(\d+-\d+ %\)", row):
             assert score in notebook, score
+
+
+def test_the_second_table_is_that_of_the_run_with_several_seeds() -> None:
+    seen = json.loads((paths.BENCHMARKS / "seeds.json").read_text("utf-8"))
+    rows = [row for row in section("Results").splitlines() if re.match(r"\| Q?LoRA \| \d+ \|", row)]
+    each = zip(*(map(chain.from_iterable, (seen["counts"], seen["losses"]))), strict=True)
+    expected = [f"{correct}/{seen['n']} | {loss:.4f}" for correct, loss in each]
+    assert len(rows) == 6
+    assert all(told in row for told, row in zip(expected, rows, strict=True))
 
 
 @pytest.mark.parametrize("language", words.languages())

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import bench_verdict
+from helpers.records.schema import ProblemLoss, SeedResult
 from helpers.results import study
 
 DRAW = np.random.default_rng(1)
@@ -122,6 +123,46 @@ def test_what_is_simulated_is_what_was_seen() -> None:
     assert counts.mean() == pytest.approx(107 / 6, rel=0.05)
     assert counts.var(axis=1, ddof=1).mean() == pytest.approx(20 / 3, rel=0.1)
     assert (right[:, 0] != right[:, 1]).mean() == pytest.approx(25 / 150, rel=0.1)
+
+
+def test_the_later_run_is_simulated_as_it_was() -> None:
+    """The trainings that the READMEs show as their second table."""
+    seen, draw = bench_verdict.read(), np.random.default_rng(3)
+    found = bench_verdict.simulate(bench_verdict.as_later(seen), 3000, 3, seen.n, draw)
+    right = found.right[0]
+    assert right.sum(axis=2).mean() == pytest.approx(np.mean(seen.counts), rel=0.05)
+    disagree = (right[:, 0] != right[:, 1]).sum(axis=1).mean()
+    assert disagree == pytest.approx(np.mean(seen.disagree), rel=0.05)
+    spread = (found.nats[0] / found.tokens).mean(axis=2).std(axis=1, ddof=1)
+    expected = seen.loss_seeds**2 + seen.loss_single**2 / bench_verdict.CURVE
+    assert (spread**2).mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_what_was_seen_is_taken_apart_into_problems_seeds_and_the_rest() -> None:
+    """Of losses that are drawn, the analysis of variance gives what they were drawn with."""
+    draw = np.random.default_rng(1)
+    shape = (40, 60)
+    results = []
+    for method in ("lora", "qlora"):
+        loss = (
+            5 + 0.3 * draw.standard_normal((1, 60)) + 0.2 * draw.standard_normal((40, 1))
+            + 0.5 * draw.standard_normal(shape)
+        )  # fmt: skip
+        results += [
+            SeedResult(
+                method=method, seed=seed, held_out_loss=sum(each) / 60, correct=1, n=3,
+                right=[True, False, seed % 2 == 0], call_seconds=1,
+                losses=[ProblemLoss(nats=10 * one, tokens=10) for one in each],
+            )
+            for seed, each in enumerate(loss.tolist())
+        ]  # fmt: skip
+    seen = bench_verdict.seen_in(results, "here")
+    assert seen.loss_difficulty == pytest.approx(0.3, rel=0.2)
+    assert seen.loss_seeds == pytest.approx(0.2, rel=0.3)
+    assert seen.loss_single == pytest.approx(0.5, rel=0.05)
+    assert set(seen.disagree[0]) == {0, 1}
+    with pytest.raises(ValueError, match="SEEDS=3"):
+        bench_verdict.seen_in(results[:1], "here")
 
 
 def test_the_figures_that_are_kept_hold_what_is_said_of_them() -> None:
