@@ -41,7 +41,8 @@ def mend_sharding() -> None:
     """Let processes share a model out as accelerate 1.11 does not by itself.
 
     On a CPU it would train by DDP without a word. It would turn 16-bit weights into float32, twice
-    as large, and packed 4-bit weights with them into something else; and round each loss, and the
+    as large, and alter packed 4-bit weights with them, some of which are NaNs if read as numbers
+    (1 in 256 words of 16 bits does not come back from float32); and round each loss, and the
     gradients that are summed, to the 16 bits that are computed in. From the first process to the
     others it cannot hand 4-bit weights, which all have read and quantised: the adapter is enough.
     """
