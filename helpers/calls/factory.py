@@ -128,6 +128,8 @@ def call(
     if not own and (recipe.get("do_train") or recipe.get("do_predict")):
         told = folder / events.FILE
         env[events.VARIABLE] = str(told)
+        if not recipe.get("do_train"):
+            env[events.UNMEASURED] = "1"
     sampler = Sampler(reader(device))
     batch = int(recipe.get("per_device_train_batch_size", 0))
     samples_a_step = batch * int(recipe.get("gradient_accumulation_steps", 1)) * cards

@@ -66,7 +66,9 @@ class Peaks(BaseModel):
 
     training: int | None = None  # of an optimizer step
     evaluation: int | None = None
-    loading: int | None = None  # until the model was ready; no CPU counts it
+    # Until the model was ready. On a CPU 16-bit weights count from the beginning, and those that
+    # are mapped from their file in order to be quantised do not.
+    loading: int | None = None
     # Whether the longest example was in what was measured, which is what a plan is made for.
     training_longest: bool = False
     evaluation_longest: bool = False

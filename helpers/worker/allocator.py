@@ -8,7 +8,8 @@ allocated, or takes an older one that lay at the same address. Loads torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,10 +66,7 @@ class Meter:
         self._memory = None if self.costly else torch.get_device_module(device)
 
     def until_now(self) -> int | None:
-        """Return the most bytes since the process began, or since `begin`; None on a CPU.
-
-        There nothing was recorded before `begin`, and most weights are mapped from their file.
-        """
+        """Return the most bytes since the process began, or since `begin`; None on a CPU."""
         return int(self._memory.max_memory_allocated()) if self._memory else None
 
     def begin(self, model: torch.nn.Module, optimizer: Any = None) -> None:
@@ -78,26 +76,45 @@ class Meter:
             self._memory.reset_peak_memory_stats()
             return
         self._before = bytes_of(tensors_of(model, optimizer)) + _exchanged(model)
-        # What torch.profiler.profile wraps, without its schedules and its parsing of every event.
-        self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
-        self._profile.__enter__()
+        self._recording = _Recording()
 
     def end(self) -> int:
         """End measuring, and return the most bytes since `begin`."""
         self.running = False
         if self._memory:
             return int(self._memory.max_memory_allocated())
+        peak, _ = self._recording.end()
+        del self._recording
+        return self._before + peak
+
+
+class _Recording:
+    """What torch's CPU allocator gives out and takes back in this thread, from now on."""
+
+    def __init__(self) -> None:
+        # What torch.profiler.profile wraps, without its schedules and its parsing of every event.
+        self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
+        self._profile.__enter__()
+
+    def end(self, files: Collection[int] = ()) -> tuple[int, dict[int, int]]:
+        """Return the most bytes at one moment, and those that are still there by their address.
+
+        Args:
+            files: the sizes of files that were mapped: torch tells of a mapping as if it gave out
+                memory, of as many bytes as the file has.
+        """
         self._profile.__exit__(None, None, None)
         recorded: Any = self._profile.kineto_results
-        del self._profile
         live: dict[int, int] = {}
-        now = peak = self._before
+        now = peak = 0
         for _, address, change in sorted(_changes(recorded.experimental_event_tree())):
+            if change in files:
+                continue
             now += change if change > 0 else -live.pop(address, 0)
             if change > 0:
                 live[address] = change
             peak = max(peak, now)
-        return peak
+        return peak, live
 
 
 def _changes(tree: list[Any]) -> Iterator[tuple[int, int, int]]:
@@ -111,3 +128,40 @@ def _changes(tree: list[Any]) -> Iterator[tuple[int, int, int]]:
         if event.tag == _EventType.Allocation:
             facts = event.extra_fields
             yield event.start_time_ns, facts.ptr, facts.alloc_size
+
+
+# ---- loading on a CPU ---------------------------------------------------------------------------
+
+_loading: _Recording | None = None
+
+
+def watch_loading() -> None:
+    """Record what the CPU's allocator does from now on; a device's counts by itself.
+
+    That is when bitsandbytes is imported (helpers/worker/callback.py): before weights are read that
+    are quantised on the way, and after 16-bit ones are, which no more than what the model holds
+    was needed for.
+    """
+    global _loading
+    if not torch.accelerator.is_available():
+        _loading = _Recording()
+
+
+def loaded(model: Any) -> int | None:
+    """Return the most bytes of tensors while a model was loaded; None where nobody watched.
+
+    What it holds and was not given out meanwhile counts from the beginning: 16-bit weights, mapped
+    from their file or copied. Weights that are mapped in order to be quantised do not count.
+
+    Args:
+        model: transformers' or peft's, which names the folder that it is from.
+    """
+    global _loading
+    if _loading is None:
+        return None
+    files = Path(model.name_or_path).glob("*.safetensors")
+    peak, live = _loading.end([file.stat().st_size for file in files])
+    _loading = None
+    return peak + bytes_of(
+        tensor for tensor in tensors_of(model) if tensor.untyped_storage().data_ptr() not in live
+    )

@@ -90,16 +90,18 @@ def digest(model: Any) -> dict[str, Any]:
 class _Peaks:
     """The peaks of steps and evaluations: of all where that costs nothing, of a few on a CPU.
 
-    Made once the model is loaded: what that took is the first of them, where a device counted it.
+    Made once the model is loaded: what that took is the first of them.
     """
 
-    def __init__(self, device: str) -> None:
-        from helpers.worker.allocator import Meter
+    def __init__(self, device: str, model: Any) -> None:
+        from helpers.worker import allocator
 
-        self.meter = Meter(device)
+        self.wanted = events.UNMEASURED not in os.environ
+        self.meter = allocator.Meter(device)
         self.measured: Literal["training", "evaluation"] | None = None
         self.found: dict[str, int] = {}
-        if loading := self.meter.until_now():
+        recorded = allocator.loaded(model)
+        if loading := self.meter.until_now() or recorded:
             self.found["loading"] = loading
         # Whether the longest example was in what was measured.
         self.longest = {"training": not self.meter.costly, "evaluation": not self.meter.costly}
@@ -114,11 +116,11 @@ class _Peaks:
             self.found[what] = max(self.found.get(what, 0), self.meter.end())
 
     def wants_step(self, step: int, first: int, last: int) -> bool:
-        return not self.meter.costly or step == min(first + STEP, last)
+        return self.wanted and (not self.meter.costly or step == min(first + STEP, last))
 
     def watch(self, dataloader: Any, rest: dict[str, Any], state: Any, first: int) -> Any:
         """Measure the step whose batch has the longest example, beginning before its forward."""
-        if not self.meter.costly:
+        if not self.meter.costly or not self.wanted:
             return None
         longest = -(-max(map(len, dataloader.dataset["input_ids"])) // PADDING) * PADDING
 
@@ -135,8 +137,8 @@ class _Peaks:
         return rest["model"].register_forward_pre_hook(look, with_kwargs=True)
 
     def wants_evaluation(self) -> bool:
-        return not self.meter.costly or (
-            "training" in self.found and "evaluation" not in self.found
+        return self.wanted and (
+            not self.meter.costly or ("training" in self.found and "evaluation" not in self.found)
         )
 
 
@@ -176,7 +178,7 @@ def _callback() -> type[Any]:
             self.told_peaks = found
 
         def on_init_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            self.peaks = _Peaks(args.device.type)
+            self.peaks = _Peaks(args.device.type, rest["model"])
             self.tell("loaded", **(whole_digest(rest["model"]) if args.do_train else {}))
             if not args.do_train:
                 from helpers.worker import prefill
@@ -284,6 +286,10 @@ def register() -> None:
         from transformers import trainer
 
         ranks.mend_resuming()
+        if events.UNMEASURED not in os.environ:
+            from helpers.worker import allocator
+
+            allocator.watch_loading()
         trainer.DEFAULT_CALLBACKS.append(_callback())  # type: ignore[arg-type]
         if os.environ.get(stopping.VARIABLE):
             trainer.DEFAULT_CALLBACKS.append(stopping.callback())  # type: ignore[arg-type]

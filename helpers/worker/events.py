@@ -13,6 +13,9 @@ from typing import Literal, Required, TypedDict
 
 VARIABLE = "TUTORIAL_EVENTS"  # names the environment variable that names the file
 FILE = "events.jsonl"  # in the output folder of the call
+# Names the environment variable that has no memory measured: of a prediction nobody asks it, and a
+# benchmark looks what measuring costs.
+UNMEASURED = "TUTORIAL_UNMEASURED"
 
 Name = Literal[
     "loaded",  # the model is ready; digest, tensors and bytes are of its frozen weights

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import npusim
 import pytest
 import torch
 
 from helpers.ground import paths
+from helpers.worker import allocator
 from helpers.worker.allocator import Meter, bytes_of, tensors_of
 
 MIB = 2**20
@@ -100,7 +103,7 @@ from helpers.worker.callback import _Peaks
 full = torch.zeros(4 << 20, dtype=torch.uint8).to("npu:0")
 packed = full[: 1 << 20].clone()
 del full
-print(json.dumps(_Peaks("npu").found))
+print(json.dumps(_Peaks("npu", torch.nn.Module()).found))
 """
 
 
@@ -113,4 +116,22 @@ def test_what_loading_took_is_known_where_the_device_counts_it() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {"loading": 5 << 20}
+
+
+def test_what_loading_took_on_a_cpu_is_recorded_with_what_stays_mapped(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(2 * MIB))
+    model: Any = torch.nn.Module()
+    model.name_or_path = str(tmp_path)
+    assert allocator.loaded(model) is None  # nobody watched
+    model.register_buffer("before", torch.zeros(8 * MIB, dtype=torch.uint8))
+    allocator.watch_loading()
+    # A file is mapped twice, and no memory but the tensor's that stays is counted for it.
+    mapped, again = (torch.from_file(str(file), size=2 * MIB, dtype=torch.uint8) for _ in range(2))
+    model.register_buffer("mapped", mapped)
+    whole = torch.zeros(4 * MIB, dtype=torch.uint8)
+    model.register_buffer("packed", whole[:MIB].clone())
+    del whole, again
+    assert allocator.loaded(model) == pytest.approx((8 + 2 + 4 + 1) * MIB, abs=4096)
+    assert allocator.loaded(model) is None  # that was the end of it
     assert Meter("cpu").until_now() is None

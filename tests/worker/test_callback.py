@@ -132,6 +132,8 @@ def test_a_sound_training_of_16_bit_weights_leaves_them_alone(chosen: settings.S
     assert peaks.training
     assert peaks.evaluation
     assert peaks.training > peaks.evaluation > weights.before.bytes
+    assert peaks.loading
+    assert peaks.evaluation > peaks.loading > weights.before.bytes
 
 
 def check_order(told: list[events.Event]) -> None:
