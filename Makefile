@@ -190,6 +190,7 @@ bench: $(READY) $(STUDY_READY) plans  ## time the recipes, TRL, the pipeline and
 	$(BIN)/python benchmarks/bench_4bit.py step
 	$(BIN)/python benchmarks/bench_recipes.py full
 	$(BIN)/python benchmarks/bench_recipes.py levers
+	$(BIN)/python benchmarks/bench_recipes.py measuring
 	$(BIN)/python benchmarks/bench_trl.py full
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_verdict.py measure

@@ -1,10 +1,11 @@
-"""The article's recipe against the tuned one: `python benchmarks/bench_recipes.py full|levers`.
+"""The article's recipe against the tuned one: `bench_recipes.py full|levers|measuring`.
 
 `full` times whole `llamafactory-cli train` calls of the cpu profile, evaluations included, the
 article's and the tuned recipe in turn. Both adapters are then scored alike, in the article's
 evaluation batches: the trainer averages the held-out loss over batches, so another batch gives
 another loss for the same model. `levers` adds the tuned settings one by one, on a part of the
-problems, so that each one's share of the gain is seen, and tries those that were left out. Nothing
+problems, so that each one's share of the gain is seen, and tries those that were left out.
+`measuring` times the tuned recipe with its memory measured, as a run has it, and without. Nothing
 else may run meanwhile.
 """
 
@@ -12,6 +13,9 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +28,7 @@ from helpers.inputs import data, methods, models, recipes, settings
 from helpers.machine import hardware
 from helpers.programs import process
 from helpers.records.versions import recorded
+from helpers.worker import events
 
 app = typer.Typer(add_completion=False)
 RUN = "bench"
@@ -179,6 +184,86 @@ def levers() -> None:
         rows.append(row(lever, True, found | {"eval_loss": before["eval_loss"]}, before))
         result["methods"][method] = rows
         write_json(paths.BENCHMARKS / "levers.json", result)
+
+
+# What a call tells of, whether it is measured or not: its pieces lie between.
+MARKS = ("loaded", "train_begin", "step", "evaluated", "train_end", "digest", "losses")
+
+
+def pieces(began: float, told: Sequence[events.Event], ended: float) -> list[float]:
+    """Return how long the pieces of a call took, in seconds: loading, each step, each evaluation.
+
+    Args:
+        began: when the call began, in seconds since 1970.
+        told: its events.
+        ended: when it ended.
+    """
+    marks = [event["at"] for event in told if event["event"] in MARKS]
+    return [round(end - start, 4) for start, end in pairwise([began, *marks, ended])]
+
+
+def watched(name: str, recipe: dict[str, Any], extra: dict[str, str]) -> dict[str, Any]:
+    """Time one training that tells what it does, and return it with its pieces."""
+    folder = output(name)
+    file = folder.with_suffix(".events.jsonl")
+    file.unlink(missing_ok=True)
+    began = time.time()
+    named = recipe | {"swanlab_run_name": name}
+    seconds, _ = run(named, folder, extra | {events.VARIABLE: str(file)})
+    told, ended = events.read(file), time.time()
+    found = {
+        "call_seconds": round(seconds, 2),
+        "pieces": pieces(began, told, ended),
+        "peaks": sorted({event["of"] for event in told if event["event"] == "peak"}),
+        "adapter_sha256": sha256_file(folder / "adapter_model.safetensors"),
+    }
+    print(name, found["call_seconds"], found["peaks"], flush=True)
+    return found
+
+
+def cost_of_measuring(calls: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return what measuring costs, as a share of a call.
+
+    Args:
+        calls: those with measuring ("measured") and those without ("plain"), in turn.
+    """
+    whole = {kind: [each["call_seconds"] for each in found] for kind, found in calls.items()}
+    costs = [a / b - 1 for a, b in zip(whole["measured"], whole["plain"], strict=True)]
+    # A pause of the machine falls into one piece of one call: the others tell what that one takes.
+    quiet = {
+        kind: sum(map(statistics.median, zip(*(each["pieces"] for each in found), strict=True)))
+        for kind, found in calls.items()
+    }
+    return {
+        "call_seconds": {kind: statistics.median(each) for kind, each in whole.items()},
+        "cost": round(statistics.median(costs), 4),
+        "cost_spread": [round(min(costs), 4), round(max(costs), 4)],
+        "cost_of_pieces": round(quiet["measured"] / quiet["plain"] - 1, 4),
+    }
+
+
+@app.command()
+def measuring(
+    rounds: Annotated[int, typer.Option(help="calls of each kind")] = 3,
+    samples: Annotated[int, typer.Option(help="training problems, at most")] = 10**6,
+) -> None:
+    """Whole calls with their memory measured and without, in turn."""
+    chosen = settings.resolve("cpu", run=RUN)
+    samples = min(samples, chosen.profile.data.train)
+    result = prepared() | {"rounds": rounds, "samples": samples, "methods": {}}
+    for method in methods.default():
+        recipe = recipes.for_training(method, chosen) | {"max_samples": samples}
+        calls: dict[str, list[dict[str, Any]]] = {"measured": [], "plain": []}
+        for turn in range(rounds):
+            for kind in ("plain", "measured") if turn % 2 else ("measured", "plain"):
+                extra = chosen.environment | ({events.UNMEASURED: "1"} if kind == "plain" else {})
+                calls[kind].append(watched(f"{method} {kind} {turn}", recipe, extra))
+        assert {tuple(each["peaks"]) for each in calls["plain"]} == {()}
+        assert all("training" in each["peaks"] for each in calls["measured"])
+        adapters = {each["adapter_sha256"] for found in calls.values() for each in found}
+        assert len(adapters) == 1, "measuring changed what was trained"
+        result["methods"][method] = cost_of_measuring(calls) | {"calls": calls}
+        write_json(paths.BENCHMARKS / "measuring.json", result)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,30 @@ evaluation trains nothing: the adapter after it was the same, bit for bit, and s
 {table(header, rows)}"""
 
 
+def measuring() -> str:
+    found = load("measuring")
+    rows = []
+    for method, each in found["methods"].items():
+        seconds, (low, high) = each["call_seconds"], each["cost_spread"]
+        rows.append(
+            [label(method), f"{seconds['plain']:.1f} s", f"{seconds['measured']:.1f} s",
+             f"{100 * each['cost']:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})",
+             f"{100 * each['cost_of_pieces']:+.1f} %"]
+        )  # fmt: skip
+    header = ["", "a call, memory not measured", "memory measured", "longer by (spread)",
+              "longer by, sum of its pieces"]  # fmt: skip
+    return f"""## What measuring memory costs
+
+Whole `llamafactory-cli train` calls of the tuned recipe, in turn, {found["rounds"]} of each;
+medians. What a run measures is the allocator's peak while the model is loaded, of two steps, and of
+one evaluation. The last column adds up the medians of loading, each step and each evaluation by
+itself, which a pause of the machine moves less. All adapters of a method were the same, bit for
+bit. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
+{versions(found)}.
+
+{table(header, rows)}"""
+
+
 def trl() -> str:
     found = load("trl")
     rows = []
@@ -304,9 +328,11 @@ SmolLM2-135M's shapes, random weights; {here["machine"]}.
 
 def main() -> None:
     """Write the page, and the READMEs' table of real cards."""
+    measured = [measuring()] if (paths.BENCHMARKS / "measuring.json").is_file() else []
     compared = [trl()] if (paths.BENCHMARKS / "trl.json").is_file() else []
     estimated = [time()] if (paths.BENCHMARKS / "time.json").is_file() else []
-    parts = ["# Results of `make bench`", recipes(), levers(), *compared, pipeline(), plans(),
+    parts = ["# Results of `make bench`", recipes(), levers(), *measured, *compared,
+             pipeline(), plans(),
              *estimated, real_cards(), kernels(), verdict()]  # fmt: skip
     write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
     fill_readmes()
