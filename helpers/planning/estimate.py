@@ -1,15 +1,17 @@
 """How long a run's trainings and answers will take, and what they cost, before they start.
 
 From the operators of one step (traced_work.py), on a card of configs/cards.yaml or, after ten
-seconds of timing operators, on this machine (duration.py). Where `make card` has timed steps on
-such a card, these move the estimate. Loading, and starting programs, is not in it.
+seconds of timing operators and a few steps of few layers, on this machine (duration.py). Where
+`make card` has timed steps on such a card, these move the estimate. Loading, and starting programs,
+is not in it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,10 +24,11 @@ from helpers.inputs.settings import Settings
 from helpers.machine import hardware
 from helpers.planning import asking, cards, duration, planner, visits
 from helpers.planning.duration import Span
-from helpers.planning.work import Work, WorkQuestion
+from helpers.planning.work import LAYERS, Work, WorkQuestion
 from helpers.programs import process
 
-CALIBRATION = 10  # seconds
+CALIBRATION = 10  # seconds of timing operators
+PROBED_LAYERS, PROBED_LENGTH, PROBED_STEPS = 2, 128, 3  # of trainings whose steps are taken here
 ARTICLE_CARD = "910B2"
 # Tokens of the longest problem of a micro-batch, until the data are here to be looked at: word
 # problems with their solutions, as Math10K has them, take 100 to 250.
@@ -58,6 +61,7 @@ class Estimate(BaseModel):
     assumed: bool  # ... which is a guess
     measured: bool = False  # `make card` has timed such a step on such a card
     cards: int = 1  # that train together; one of them answers
+    sharded: bool = False  # whether they have to gather each layer from one another
 
     @property
     def whole(self) -> Span:
@@ -151,6 +155,9 @@ def questions(settings: Settings, where: Place) -> dict[str, WorkQuestion]:
     return found
 
 
+Probes = dict[str, tuple[WorkQuestion, Work]]
+
+
 @dataclass(frozen=True)
 class Counted:
     """The work of a run's methods, and of the steps that `make card` has timed."""
@@ -159,6 +166,35 @@ class Counted:
     asked: dict[str, WorkQuestion]
     works: dict[str, Work]
     visited: list[tuple[visits.Visited, Work]]
+    probes: Probes = field(default_factory=dict)  # whose steps are taken here
+
+
+def probe(asked: WorkQuestion) -> WorkQuestion | None:
+    """Return the same training with so few layers that a step can be taken while one waits.
+
+    None where the model's config does not say its layers as most do.
+    """
+    folder = paths.ROOT / str(asked.recipe["model_name_or_path"])
+    config = asked.config or json.loads((folder / "config.json").read_text("utf-8"))
+    if LAYERS not in config:
+        return None
+    kept = {key: value for key, value in config.items() if key != "layer_types"}
+    return asked.model_copy(
+        update={
+            "config": kept | {LAYERS: PROBED_LAYERS},
+            "recipe": asked.recipe | {"gradient_accumulation_steps": 1},
+            "length": PROBED_LENGTH,
+            "eval_length": PROBED_LENGTH,
+            "cards": 1,
+            "sharded": False,
+        }
+    )
+
+
+def probes_of(asked: Mapping[str, WorkQuestion]) -> dict[str, WorkQuestion]:
+    """Return the probes of some trainings that are planned for this machine."""
+    found = {name: probe(question) for name, question in asked.items() if question.forms}
+    return {name: question for name, question in found.items() if question}
 
 
 def count(settings: Settings, where: Place) -> Counted:
@@ -170,19 +206,36 @@ def count(settings: Settings, where: Place) -> Counted:
     asked = questions(settings, where)
     seen = visits.of(where.card, list(asked)) if where.card else []
     log = settings.run.logs / "estimate.log"
-    answers = asking.ask("traced_work", [*asked.values(), *(v.question for v in seen)], log)
-    works = [Work.model_validate(each) for each in answers]
+    probes = probes_of(asked)
+    others = [*probes.values(), *(visited.question for visited in seen)]
+    answers = asking.ask("traced_work", [*asked.values(), *others], log)
+    works = iter([Work.model_validate(each) for each in answers])
     return Counted(
         where,
         asked,
         dict(zip(asked, works, strict=False)),
-        list(zip(seen, works[len(asked) :], strict=True)),
+        probes={name: (each, next(works)) for name, each in probes.items()},
+        visited=[(each, next(works)) for each in seen],
     )
 
 
-def timed_here(works: Sequence[Work], settings: Settings) -> dict[str, float]:
-    """Return the seconds that operators take on this machine, by their form."""
+class Calibrated(BaseModel):
+    """What was timed on this machine."""
+
+    seconds: dict[str, float]  # of an operator by itself, by its form
+    longer: dict[str, float | None]  # how many times that it takes in a step, by probe
+
+    def of(self, name: str) -> dict[str, float]:
+        """Return the seconds of operators in the steps of a probe's kind."""
+        factor = self.longer.get(name) or 1.0
+        return {form: factor * seconds for form, seconds in self.seconds.items()}
+
+
+def timed_here(works: Sequence[Work], probes: Probes, settings: Settings) -> Calibrated:
+    """Time the operators of some work on this machine, and real steps of probes."""
     weights: dict[str, float] = {}
+    of_steps = {"evaluation": [], "token": []}
+    works = [*works, *(work.model_copy(update=of_steps) for _, work in probes.values())]
     for work in works:
         for phase in (work.micro_batch, work.update, work.evaluation, work.token):
             for each in phase:
@@ -191,10 +244,21 @@ def timed_here(works: Sequence[Work], settings: Settings) -> dict[str, float]:
                     weights[each.form] = weights.get(each.form, 0.0) + abs(each.calls) * guess
     env = process.environment("cpu") | settings.environment
     log = settings.run.logs / "calibration.log"
-    found: dict[str, float] = asking.run(
-        "calibration", list(weights.items()), [str(CALIBRATION)], log, env
-    )
-    return found
+    asked = {
+        "forms": list(weights.items()),
+        "probes": {
+            name: {
+                "case": {
+                    "key": name, "recipe": question.recipe, "config": question.config,
+                    "length": PROBED_LENGTH, "steps": PROBED_STEPS,
+                },
+                "forms": [(each.form, each.calls) for each in (*work.micro_batch, *work.update)],
+            }
+            for name, (question, work) in probes.items()
+        },
+    }  # fmt: skip
+    answer = asking.run("calibration", asked, [str(CALIBRATION)], log, env)
+    return Calibrated.model_validate(answer)
 
 
 def _phases(work: Work, where: Place, timed: Mapping[str, float]) -> duration.Phases:
@@ -266,6 +330,7 @@ def _one(counted: Counted, method: str, settings: Settings, timed: Mapping[str, 
         assumed=asked.length is not None,
         measured=factor is not None,
         cards=asked.cards,
+        sharded=asked.sharded,
     )
 
 
@@ -276,7 +341,7 @@ def beforehand(counted: Counted, settings: Settings) -> dict[str, Estimate]:
         counted: what `count` returned.
         settings: the same run's.
     """
-    timed = {}
+    found = Calibrated(seconds={}, longer={})
     if counted.where.card is None:
-        timed = timed_here(list(counted.works.values()), settings)
-    return {name: _one(counted, name, settings, timed) for name in counted.works}
+        found = timed_here(list(counted.works.values()), counted.probes, settings)
+    return {name: _one(counted, name, settings, found.of(name)) for name in counted.works}

@@ -44,11 +44,11 @@ class Ledger(TorchDispatchMode):
         self.height = 0  # the most since a body began
         self.passing: dict[Any, int] = {}  # bytes that a body takes for a moment, by its arguments
 
-    def add(self, tensors: Iterable[torch.Tensor | None], kind: str) -> None:
-        """Enter tensors that were there before."""
+    def add(self, tensors: Iterable[torch.Tensor | None], kind: str, cards: int = 1) -> None:
+        """Enter tensors that were there before, of which each of some cards holds a part."""
         for tensor in tensors:
             if tensor is not None:
-                self._enter(tensor, kind)
+                self._enter(tensor, kind, cards)
         self._look()
 
     def rename(self, tensor: torch.Tensor, kind: str) -> None:
@@ -60,12 +60,12 @@ class Ledger(TorchDispatchMode):
             self.now[before] -= size
             self.now[kind] += size
 
-    def _enter(self, tensor: torch.Tensor, kind: str) -> None:
+    def _enter(self, tensor: torch.Tensor, kind: str, cards: int = 1) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self.alive:
             return
-        size = -(-storage.nbytes() // self.rounding) * self.rounding
+        size = -(-storage.nbytes() // (self.rounding * cards)) * self.rounding
         self.alive[key] = (size, kind)
         self.now[kind] += size
         self.total += size

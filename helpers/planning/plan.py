@@ -28,7 +28,8 @@ class Question(BaseModel):
     length: int | None = None
     eval_length: int | None = None
     padded: bool = True  # examples of a batch differ in length
-    cards: int = 1  # that train together (DDP), of which this is one
+    cards: int = 1  # that train together, of which this is one
+    sharded: bool = False  # whether they shard the model (FSDP2), or hold it whole each (DDP)
     budget_bytes: int | None = None  # given: the largest micro-batch within it is looked for
 
 

@@ -122,8 +122,9 @@ def question(method: str, settings: Settings, **more: Any) -> Question:
     if not at_hand:
         more = {"length": used["cutoff_len"], "eval_length": used["cutoff_len"]} | more
     return Question(
-        recipe=used, config=config, device=settings.profile.device, cards=settings.cards, **more
-    )
+        recipe=used, config=config, device=settings.profile.device, cards=settings.cards,
+        sharded=settings.sharded, **more,
+    )  # fmt: skip
 
 
 def ask(questions: list[Question], log: Path) -> list[Plan]:
@@ -165,8 +166,11 @@ def beforehand(settings: Settings, room: Capacity) -> dict[str, Plan]:
 
 
 def untuned(settings: Settings) -> Settings:
-    """Return the settings of a run as they are without what makes it faster: the article's."""
-    return replace(settings, tuned=False)
+    """Return the settings of a run as they are without what makes it faster: the article's.
+
+    What they take is measured in one process, which holds all of a model.
+    """
+    return replace(settings, tuned=False, sharded=False)
 
 
 def _kept(run: paths.RunFolder) -> Path:
@@ -202,6 +206,8 @@ def _of_run(settings: Settings, say: Callable[[str], None]) -> RunPlans:
     }
     if settings.cards > 1:
         inputs["cards"] = settings.cards
+    if settings.sharded:
+        inputs["sharded"] = True
 
     def action(making: Making) -> None:
         plans = ask(asked, run.logs / "plan.log")

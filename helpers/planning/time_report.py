@@ -99,4 +99,10 @@ def basis(estimates: Mapping[str, Estimate], where: Place | None) -> str:
         "until one has answered.",
         cards=one.cards,
     )
+    if one.sharded:
+        apart = tr(
+            "What {cards} cards take to gather layers and exchange gradients is not in them "
+            "either, and all of them cost until one has answered.",
+            cards=one.cards,
+        )
     return sentences([says, apart, left])

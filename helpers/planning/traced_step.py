@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,26 @@ def token_counts(args: Arguments) -> tuple[list[int], list[int]]:
     return train, held_out
 
 
+def gathered(model: torch.nn.Module, args: Arguments) -> list[torch.Tensor]:
+    """Return tensors as large as what FSDP2 gathers of a model that cards share out.
+
+    All that lies outside the layers stays gathered for a whole pass; of the layers, one is in use,
+    and the next one on its way. This is all there at once only while layers are passed through, so
+    at other moments a plan with it is too high. Weights are gathered in the numbers that are
+    computed in; packed 4-bit weights as they are, and their scales are whole on each card anyway.
+    """
+    kinds = set(model._no_split_modules or ())  # type: ignore[arg-type]
+    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    itemsize = 4 if precision_of(args) == "no" else 2
+
+    def size(parameters: Iterable[torch.nn.Parameter]) -> int:
+        return sum(p.numel() * min(p.itemsize, itemsize) for p in parameters)
+
+    inside = [size(layer.parameters()) for layer in layers]
+    outside, largest = size(model.parameters()) - sum(inside), max(inside, default=0)
+    return [torch.empty(each, dtype=torch.uint8) for each in (outside, largest, largest)]
+
+
 class Step:
     """A model that is ready to take steps on fake tensors."""
 
@@ -150,19 +170,22 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
         # DDP keeps room of its own for what cards exchange, as large as all gradients.
-        shared = self.trainable if question.cards > 1 else []
+        shared = self.trainable if question.cards > 1 and not question.sharded else []
         self.buckets = [torch.empty_like(parameter) for parameter in shared]
+        self.gathered = gathered(model, args) if question.sharded else []
 
     def ledger(self) -> Ledger:
         """Return a ledger that holds what lives from step to step."""
         rounding = 512 if self.question.device != "cpu" else 1  # what device allocators hand out
         ledger = Ledger(self.vocabulary, bodies(self.question.device), rounding)
+        cards = self.question.cards if self.question.sharded else 1
         for parameter in self.model.parameters():
-            ledger.add([parameter], "adapter" if parameter.requires_grad else "weights")
+            ledger.add([parameter], "adapter" if parameter.requires_grad else "weights", cards)
         ledger.add(self.model.buffers(), "weights")
-        ledger.add(self.states, "weights")
+        ledger.add([*self.states, *self.gathered], "weights")
         for state in self.optimizer.state.values():
-            ledger.add([v for v in state.values() if isinstance(v, torch.Tensor)], "optimizer")
+            tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+            ledger.add(tensors, "optimizer", cards)
         ledger.add(self.buckets, "gradients")
         return ledger
 

@@ -211,18 +211,21 @@ def of_memory(
     tolerance, measured = PLAN_TOLERANCE[device], training.peaks
     nothing_left = peaks.unmeasurable(training)
     holds, figures = True, []
-    for what, planned, peak, longest in (
+    sharded = plan.question.sharded
+    for what, planned, peak, longest, at_most in (
         (
             tr("a training step"),
             plan.training.peak_bytes,
             measured.training,
             measured.training_longest,
+            sharded,
         ),
         (
             tr("an evaluation"),
             plan.evaluation.peak_bytes,
             measured.evaluation,
             measured.evaluation_longest,
+            sharded,
         ),
         *(
             (
@@ -230,6 +233,7 @@ def of_memory(
                 step.planned.peak_bytes,
                 step.measured,
                 True,
+                False,
             )
             for step in article
         ),
@@ -238,17 +242,21 @@ def of_memory(
             holds &= nothing_left
             figures.append(tr("the peak of {what} was not measured", what=what))
             continue
-        # A plan is for the longest example; what was measured without it takes less.
+        # A plan is for the longest example; what was measured without it takes less. So may a part
+        # of a model: the plan has a layer gathered at every moment.
         holds &= peak <= planned * (1 + tolerance)
-        holds &= not longest or peak >= planned * (1 - tolerance)
+        holds &= not longest or at_most or peak >= planned * (1 - tolerance)
+        taken = {
+            "what": what, "peak": peaks.binary(peak), "planned": peaks.binary(planned),
+            "tolerance": f"{tolerance:.0%}",
+        }  # fmt: skip
         figures.append(
-            tr(
+            tr("{what} took {peak} of tensors and at most {planned} were planned", **taken)
+            if at_most
+            else tr(
                 "{what} took {peak} of tensors and {planned} were planned (at most {tolerance} "
                 "apart)",
-                what=what,
-                peak=peaks.binary(peak),
-                planned=peaks.binary(planned),
-                tolerance=f"{tolerance:.0%}",
+                **taken,
             )
         )
     statement = tr("no peak of memory that was measured is far from its plan")

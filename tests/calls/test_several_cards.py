@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import smoke_with_data
+from safetensors.torch import load_file
 
-from helpers.calls import nodes, training
+from helpers.calls import nodes, prediction, training
 from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.inputs import settings
@@ -34,13 +35,13 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Setting
         yield found
 
 
-def with_cards(ready: settings.Settings, cards: int) -> settings.Settings:
+def with_cards(ready: settings.Settings, cards: int, sharded: bool = False) -> settings.Settings:
     """Return the settings of a run beside another, with the same data."""
-    run = paths.RunFolder(f"cards{cards}")
+    run = paths.RunFolder(f"cards{cards}{'sharded' * sharded}")
     run.root.mkdir(exist_ok=True)
     if not run.data.exists():
         run.data.symlink_to(ready.run.data)
-    return replace(ready, run=run, cards=cards)
+    return replace(ready, run=run, cards=cards, sharded=sharded)
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +104,64 @@ def test_a_card_takes_what_was_planned_for_it(
     assert apart == plan.training.parts["adapter"] > 0
 
 
-def test_a_reader_can_repeat_it(ready: settings.Settings, trained: object) -> None:
+@pytest.fixture(scope="module")
+def sharded(ready: settings.Settings) -> dict[str, Training]:
+    """Each method on two cards that share its model out."""
+    return {
+        method: training.train(method, with_cards(ready, 2, sharded=True), lambda line: None)
+        for method in METHODS
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_cards_that_share_the_model_train_what_one_card_trains(
+    trained: dict[tuple[str, int], Training], sharded: dict[str, Training], method: str
+) -> None:
+    one, two = trained[method, 1], sharded[method]
+    assert (two.cards, two.sharded, one.sharded) == (2, True, False)
+    assert two.optimizer_steps == one.optimizer_steps == 12
+    assert two.samples == one.samples
+    assert [point.loss for point in two.loss] == pytest.approx([p.loss for p in one.loss], rel=1e-2)
+    assert two.final_eval_loss == pytest.approx(one.final_eval_loss, rel=0.01)
+    assert two.final_eval_loss == pytest.approx(one.final_eval_loss, rel=1e-3)
+    # All bits of the frozen weights, gathered from both, are those that one card holds.
+    assert two.frozen_weights == one.frozen_weights
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_its_adapter_is_an_ordinary_one(
+    trained: object, sharded: object, ready: settings.Settings, method: str
+) -> None:
+    apart = with_cards(ready, 2, sharded=True)
+    one, two = (
+        load_file(chosen.run.adapter(method) / "adapter_model.safetensors")
+        for chosen in (with_cards(ready, 1), apart)
+    )
+    form = {name: (tensor.dtype, tensor.shape) for name, tensor in one.items()}
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in two.items()} == form
+    assert all(tensor.any() for tensor in two.values())
+    assert prediction.answer(method, apart, lambda line: None).n == 12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_card_takes_at_most_what_was_planned_for_its_part(
+    trained: dict[tuple[str, int], Training],
+    sharded: dict[str, Training],
+    ready: settings.Settings,
+    method: str,
+) -> None:
+    plan = planner.for_run(with_cards(ready, 2, sharded=True), lambda line: None)[method]
+    assert plan.question.sharded
+    [check] = checks.of_memory("cpu", plan, sharded[method])
+    assert check.holds, check.figures
+
+
+def test_a_reader_can_repeat_it(ready: settings.Settings, trained: object, sharded: object) -> None:
     text = (with_cards(ready, 2).run.recipes / "lora.yaml").read_text("utf-8")
     assert "FORCE_TORCHRUN=1 NPROC_PER_NODE=2 llamafactory-cli train" in text
     assert "ddp_backend: gloo" in text
+    shared = (with_cards(ready, 2, sharded=True).run.recipes / "lora.yaml").read_text("utf-8")
+    assert "accelerate launch --config_file configs/fsdp2.yaml --num_processes 2 -m" in shared
     alone = (with_cards(ready, 1).run.recipes / "lora.yaml").read_text("utf-8")
     assert "FORCE_TORCHRUN" not in alone
     assert "ddp_backend" not in alone
@@ -124,7 +179,9 @@ training.train("lora", chosen, lambda line: print(line, flush=True))
 class Elsewhere:
     """A training on two cards in a process of its own, with more steps than it will take."""
 
-    def __init__(self, ready: settings.Settings, name: str, stop: Path | None = None) -> None:
+    def __init__(
+        self, ready: settings.Settings, name: str, stop: Path | None = None, sharded: bool = False
+    ) -> None:
         self.run = paths.RunFolder(name)
         self.run.root.mkdir()
         self.run.data.symlink_to(ready.run.data)
@@ -133,6 +190,8 @@ class Elsewhere:
             "TUTORIAL_RUNS": str(paths.RUNS), "TUTORIAL_HEADLESS": "1", "TUTORIAL_CARDS": "2",
             "TUTORIAL_OVERRIDES": "num_train_epochs=4.0 save_steps=8 eval_steps=24",
         }  # fmt: skip
+        if sharded:
+            self.env["TUTORIAL_SHARDED"] = "yes"
         if stop:
             self.env[stopping.VARIABLE] = str(stop)
         self.process = self.start()
@@ -154,13 +213,16 @@ class Elsewhere:
 
 def ranks_of(family: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that train, in their order."""
-    found = [member for member in family if any("launcher.py" in word for word in member.cmdline())]
-    found = [member for member in found if "torchrun" not in " ".join(member.cmdline()[:2])]
+    found = [member for member in family if "RANK" in member.environ()]
+    found = [member for member in found if any("launcher" in word for word in member.cmdline())]
     return sorted(found, key=lambda member: member.environ()["RANK"])
 
 
-def test_a_killed_card_is_one_sentence_and_the_training_goes_on(ready: settings.Settings) -> None:
-    elsewhere = Elsewhere(ready, "killed")
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_killed_card_is_one_sentence_and_the_training_goes_on(
+    ready: settings.Settings, sharded: bool
+) -> None:
+    elsewhere = Elsewhere(ready, f"killed{sharded}", sharded=sharded)
     elsewhere.wait_for_a_checkpoint()
     family = elsewhere.family()
     _, second = ranks_of(family)

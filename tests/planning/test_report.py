@@ -63,6 +63,10 @@ def test_what_each_of_several_cards_holds_is_said() -> None:
     said = report.verdict("LoRA", plan, ROOM)
     assert "each of 3 cards holds: the whole model, its own micro-batch of 4" in said
     assert "a step takes 24 examples in all" in said
+    plan.question.sharded = True
+    said = report.verdict("LoRA", plan, ROOM)
+    assert "at most what each of 3 cards holds: its part of the weights" in said
+    assert "a step takes 24 examples in all" in said
 
 
 def test_a_run_that_fits_is_not_refused() -> None:

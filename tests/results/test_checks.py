@@ -130,6 +130,15 @@ def test_memory_that_was_measured_without_the_longest_example_may_be_less() -> N
     assert not of_memory(training=103 * 2**20).holds
 
 
+def test_a_part_of_a_model_takes_at_most_what_was_planned() -> None:
+    plan = PLAN.model_copy(update={"question": PLAN.question.model_copy(update={"sharded": True})})
+    for mebibytes, holds in ((60, True), (101, True), (103, False)):
+        taken = Peaks(training=mebibytes * 2**20, evaluation=1, **LONGEST)
+        [check] = checks.of_memory("cpu", plan, make_training(peaks=taken))
+        assert check.holds == holds
+    assert "of tensors and at most 100.00 MiB were planned" in check.figures
+
+
 @pytest.mark.parametrize(("resumed_at", "holds"), [([8], True), ([3, 8], True), ([7], False)])
 def test_a_training_that_had_no_step_left_says_why_it_has_no_peak(
     resumed_at: list[int], holds: bool
