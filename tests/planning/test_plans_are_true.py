@@ -13,6 +13,7 @@ from typing import Any
 
 import npusim
 import pytest
+from safetensors.torch import load_file
 
 from helpers.ground import paths
 from helpers.inputs import recipes, tiny_model
@@ -154,6 +155,33 @@ def test_within_one_percent_of_torch_npu_on_the_simulated_npu(
     here = hardware.has_bf16()
     asked = questions(model if here else in_float32, tmp_path, "npu", padding=(True,), bf16=here)
     compare(asked, tmp_path, npusim.environment())
+
+
+def test_cards_that_share_a_model_hold_a_part_of_it_and_what_they_gather(
+    model: Path, tmp_path: Path
+) -> None:
+    lora, *_, qlora = questions(model, tmp_path, "npu", padding=(True,))
+    asked = [
+        each.model_copy(update={"cards": cards, "sharded": sharded})
+        for each in (lora, qlora)
+        for cards, sharded in ((2, False), (2, True), (8, True))
+    ]
+    plans = planner.ask(asked, tmp_path / "plan.log")
+    tensors = load_file(model / "model.safetensors")
+    layer = sum(tensor.nbytes for name, tensor in tensors.items() if ".layers.0." in name)
+    outside = sum(tensor.nbytes for name, tensor in tensors.items() if ".layers." not in name)
+    for whole, two, eight in (plans[:3], plans[3:]):
+        held, on_two, on_eight = (plan.training.parts for plan in (whole, two, eight))
+        assert on_two["adapter"] == pytest.approx(held["adapter"] / 2, rel=0.05)
+        assert on_two["optimizer"] == pytest.approx(held["optimizer"] / 2, rel=0.05)
+        # Both gather the same; what they hold of the weights halves twice.
+        parts = held["weights"] / 2 - held["weights"] / 8
+        if whole.question.recipe.get("quantization_bit"):
+            parts *= 0.9  # the scales, in float32, are whole on each card
+        assert on_two["weights"] - on_eight["weights"] == pytest.approx(parts, rel=0.05)
+    in_16_bits = plans[1].training.parts["weights"] - plans[0].training.parts["weights"] / 2
+    adapter = plans[0].training.parts["adapter"] / 2 / SIZES["layers"]  # of a layer, in 16 bits
+    assert in_16_bits == pytest.approx(outside + 2 * (layer + adapter), rel=0.02)
 
 
 def test_the_length_is_that_of_the_longest_example(model: Path, tmp_path: Path) -> None:
