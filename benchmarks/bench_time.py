@@ -164,9 +164,20 @@ def here() -> dict[str, Any]:
                 recipe=recipe, config=shape, device="cpu", length=length, eval_length=64, forms=True
             )
         )
-    works = [Work.model_validate(each) for each in asking.ask("traced_work", questions, LOG)]
+    # Of each method, the first recipe's probe: another length and checkpointing go by it, too.
+    first: dict[str, WorkQuestion] = {}
+    for case, question in zip(cases, questions, strict=True):
+        first.setdefault(case.key.split("|")[0], question)
+    probes = estimate.probes_of(first)
+    asked = [*questions, *probes.values()]
+    counted = [Work.model_validate(each) for each in asking.ask("traced_work", asked, LOG)]
+    works = counted[: len(questions)]
     training = [work.model_copy(update={"evaluation": [], "token": []}) for work in works]
-    timed = estimate.timed_here(training, settings)
+    probed = dict(
+        zip(probes, zip(probes.values(), counted[len(works) :], strict=True), strict=True)
+    )
+    timed = estimate.timed_here(training, probed, settings)
+    print(timed.longer, flush=True)
     # In a process of their own, with a training's environment.
     with tempfile.TemporaryDirectory() as folder:
         plan, result = Path(folder) / "plan.json", Path(folder) / "result.json"
@@ -175,7 +186,7 @@ def here() -> dict[str, Any]:
         process.run(command, LOG, env=process.environment("cpu") | settings.environment)
         rows = json.loads(result.read_text())
     for row, work in zip(rows, works, strict=True):
-        step = estimate.step_of(duration.here(work, timed), 2)
+        step = estimate.step_of(duration.here(work, timed.of(row["method"])), 2)
         row |= {"low": step.low, "high": step.high, "estimated": step.middle}
     return {
         "rows": rows, "errors": errors(rows), "machine": hardware.describe().sentence(),

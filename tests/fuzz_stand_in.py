@@ -124,7 +124,8 @@ def _own_module(module: str, words: Sequence[str]) -> None:
                     token=some)  # fmt: skip
         _write(Path(words[1]), [work.model_dump() for _ in json.loads(Path(words[0]).read_text())])
     elif module == "helpers.planning.calibration":
-        _write(Path(words[2]), {form: 1e-5 for form, _ in json.loads(Path(words[0]).read_text())})
+        forms = json.loads(Path(words[0]).read_text())["forms"]
+        _write(Path(words[2]), {"seconds": {form: 1e-5 for form, _ in forms}, "longer": {}})
     elif module == "helpers.worker.arguments":
         _write(Path(words[0]), None)
     elif module == "helpers.inputs.tiny_model":

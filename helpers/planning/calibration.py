@@ -1,9 +1,12 @@
-"""Time operators on this machine: `python -m helpers.planning.calibration FORMS SECONDS ANSWERS`.
+"""Time operators on this machine: `python -m helpers.planning.calibration ASKED SECONDS ANSWERS`.
 
-FORMS is a JSON list of [form, weight] (helpers/planning/counter.py describes a form; its weight is
-the share of a training that it is guessed to be). The heaviest are done first, each on tensors made
-up for it, all within SECONDS; what is left then goes by the bytes it moves. ANSWERS takes the
-seconds by form. Loads torch.
+ASKED is a JSON: `forms`, a list of [form, weight] (helpers/planning/counter.py describes a form;
+its weight is the share of a training that it is guessed to be), and `probes`, trainings of few
+layers with the operators of their step. The heaviest operators are done first, each on tensors made
+up for it, all within SECONDS; what is left then goes by the bytes it moves. In a step operators
+take longer than by themselves, for what they read lies further away and each has to be called: how
+much longer, real steps of the probes tell. ANSWERS takes the seconds by form, and how many times as
+long the probes' steps took. Loads torch.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from typing import Any
 
 import torch
 
+from helpers.planning.real_steps import Case, Training
+
 CACHE = 64 * 2**20  # beyond what a processor's cache keeps between two uses of a tensor
 MOST = 2**31  # bytes of tensors that are made up for one operator
 FEWEST, MOST_TIMES = 3, 30
+PATIENCE = 2.0  # seconds that a probe's operators may take by themselves
 
 
 def made(value: Any) -> Any:
@@ -101,13 +107,36 @@ def timed(forms: list[tuple[str, float]], budget: float) -> dict[str, float]:
     return found
 
 
+def longer(case: Case, forms: list[tuple[str, float]], seconds: dict[str, float]) -> float | None:
+    """Return how many times as long a step takes as its operators by themselves.
+
+    Args:
+        case: a training of few layers.
+        forms: the operators of one of its steps, and how often each is called.
+        seconds: of each operator.
+
+    Returns:
+        None where such a step takes too long to wait for.
+    """
+    alone = sum(calls * seconds[form] for form, calls in forms)
+    if not 0 < alone < PATIENCE:
+        return None
+    training = Training(case, "cpu")
+    training.step()
+    return median(training.timed() for _ in range(case.steps)) / alone
+
+
 def main() -> None:
     """Time the operators that the command line names."""
     import bitsandbytes  # noqa: F401  (its operators)
 
-    forms = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    found = timed([(form, weight) for form, weight in forms], float(sys.argv[2]))
-    Path(sys.argv[3]).write_text(json.dumps(found))
+    asked = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    seconds = timed([(form, weight) for form, weight in asked["forms"]], float(sys.argv[2]))
+    found = {
+        name: longer(Case.model_validate(probe["case"]), probe["forms"], seconds)
+        for name, probe in asked["probes"].items()
+    }
+    Path(sys.argv[3]).write_text(json.dumps({"seconds": seconds, "longer": found}))
 
 
 if __name__ == "__main__":

@@ -28,10 +28,9 @@ from helpers.planning.traced_step import (
     padded_length,
     token_counts,
 )
-from helpers.planning.work import Work, WorkQuestion
+from helpers.planning.work import LAYERS, Work, WorkQuestion
 
 Phases = dict[str, Counts[Key]]
-LAYERS = "num_hidden_layers"
 
 
 def average(lengths: list[int], rows: int, shuffled: bool) -> int:

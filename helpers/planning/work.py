@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from helpers.planning.plan import Question
 
+LAYERS = "num_hidden_layers"  # in a config.json
 # What limits an operator: the matrix units, the memory, or nothing (a view: it is only called).
 Kind = Literal["matrix", "attention", "vector", "view"]
 

@@ -240,6 +240,59 @@ def test_operators_are_timed_here_and_what_cannot_be_goes_by_its_bytes() -> None
     assert found[wrong] == pytest.approx(found[done] * 96 / 128)
 
 
+def test_a_step_takes_so_many_times_as_long_as_its_operators_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from helpers.planning import calibration
+
+    class Steps:
+        def __init__(self, case: object, device: str) -> None:
+            self.seconds = iter([0.5, 0.3, 0.4])
+
+        def step(self) -> None:
+            pass
+
+        def timed(self) -> float:
+            return next(self.seconds)
+
+    monkeypatch.setattr(calibration, "Training", Steps)
+    case = calibration.Case(key="lora", recipe={}, config={}, length=128, steps=3)
+    seconds = {"product": 0.05, "view": 0.0}
+    found = calibration.longer(case, [("product", 4), ("view", 9)], seconds)
+    assert found == pytest.approx(2.0)
+    assert calibration.longer(case, [("product", 41)], seconds) is None  # nobody waits for it
+    assert calibration.longer(case, [("view", 1)], seconds) is None
+
+
+def test_what_is_planned_for_this_machine_goes_by_steps_of_few_layers(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings.resolve("cpu", run="test", model="Qwen2-0.5B")
+    one = Operators(kind="matrix", calls=10, flops=10**9, bytes=1, form="product")
+    asked: list[list[WorkQuestion]] = []
+
+    def ask(program: str, questions: list[WorkQuestion], log: Path) -> list[object]:
+        asked.append(questions)
+        return [work(one).model_dump()] * len(questions)
+
+    def run(program: str, question: dict[str, dict[str, object]], *more: object) -> object:
+        assert set(question["probes"]) == {"lora", "qlora"}
+        return {"seconds": {"product": 0.1}, "longer": {"lora": 1.5, "qlora": None}}
+
+    monkeypatch.setattr("helpers.planning.asking.ask", ask)
+    monkeypatch.setattr("helpers.planning.asking.run", run)
+    found = estimate.beforehand(estimate.count(chosen, Place(None)), chosen)
+    assert found["lora"].step.middle == pytest.approx(1.5 * found["qlora"].step.middle)
+    first, _, probe, _ = asked[0]
+    assert first.config and probe.config  # noqa: PT018
+    assert (first.config["num_hidden_layers"], probe.config["num_hidden_layers"]) == (24, 2)
+    assert first.config | {"num_hidden_layers": 2} == probe.config
+    assert probe.recipe["gradient_accumulation_steps"] == 1
+    assert estimate.probes_of({"lora": first.model_copy(update={"forms": False})}) == {}
+    without = first.model_copy(update={"config": {"n_layer": 12}})
+    assert estimate.probes_of({"lora": without}) == {}
+
+
 def test_a_question_of_a_run_is_about_what_problems_take_until_the_data_are_here(
     runs: Path,
 ) -> None:
