@@ -24,7 +24,7 @@ from helpers.inputs.settings import Settings
 from helpers.machine import hardware
 from helpers.planning import asking, cards, duration, planner, visits
 from helpers.planning.duration import Span
-from helpers.planning.work import LAYERS, Work, WorkQuestion
+from helpers.planning.work import LAYERS, Operators, Work, WorkQuestion
 from helpers.programs import process
 
 CALIBRATION = 10  # seconds of timing operators
@@ -234,7 +234,7 @@ class Calibrated(BaseModel):
 def timed_here(works: Sequence[Work], probes: Probes, settings: Settings) -> Calibrated:
     """Time the operators of some work on this machine, and real steps of probes."""
     weights: dict[str, float] = {}
-    of_steps = {"evaluation": [], "token": []}
+    of_steps: dict[str, list[Operators]] = {"evaluation": [], "token": []}
     works = [*works, *(work.model_copy(update=of_steps) for _, work in probes.values())]
     for work in works:
         for phase in (work.micro_batch, work.update, work.evaluation, work.token):
