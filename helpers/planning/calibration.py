@@ -118,7 +118,7 @@ def longer(case: Case, forms: list[tuple[str, float]], seconds: dict[str, float]
     Returns:
         None where such a step takes too long to wait for.
     """
-    alone = sum(calls * seconds[form] for form, calls in forms)
+    alone = sum(calls * seconds.get(form, 0.0) for form, calls in forms)  # a view has no form
     if not 0 < alone < PATIENCE:
         return None
     training = Training(case, "cpu")

@@ -258,7 +258,7 @@ def test_a_step_takes_so_many_times_as_long_as_its_operators_by_themselves(
     monkeypatch.setattr(calibration, "Training", Steps)
     case = calibration.Case(key="lora", recipe={}, config={}, length=128, steps=3)
     seconds = {"product": 0.05, "view": 0.0}
-    found = calibration.longer(case, [("product", 4), ("view", 9)], seconds)
+    found = calibration.longer(case, [("product", 4), ("view", 9), ("", 9)], seconds)
     assert found == pytest.approx(2.0)
     assert calibration.longer(case, [("product", 41)], seconds) is None  # nobody waits for it
     assert calibration.longer(case, [("view", 1)], seconds) is None
