@@ -119,12 +119,14 @@ def trl() -> str:
     header = ["", "this tutorial, samples/s", "TRL, same settings", "TRL, its defaults",
               "times the faster of TRL's (spread)", "held-out loss against TRL's two",
               "a step's share of the processor's matrix-product speed"]  # fmt: skip
+    rounds = found["rounds"]
+    times = "one of each" if rounds == 1 else f"{rounds} of each; medians"
     return f"""## The same training by TRL
 
-Whole calls, imports and evaluations included, in turn, {found["rounds"]} of each; medians. TRL's
-SFTTrainer with the tutorial's settings and environment, and with its own defaults; model, problems,
-rank, learning rate, effective batch and steps are the same for all, and all adapters were scored
-alike. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
+Whole calls, imports and evaluations included, in turn, {times}. TRL's SFTTrainer with the
+tutorial's settings and environment, and with its own defaults; model, problems, rank, learning
+rate, effective batch and steps are the same for all, and all adapters were scored alike.
+{found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
 {versions(found)}.
 
 {table(header, rows)}"""
@@ -214,6 +216,7 @@ def _percent(rate: dict[str, float]) -> str:
 def verdict() -> str:
     found = load("verdict")
     seen = found["seen"]
+    later = [", ".join(map(str, counts)) for counts in found["later"]["counts"]]
 
     def rows(*kinds: tuple[str, str, str]) -> list[list[str]]:
         return [
@@ -240,9 +243,9 @@ def verdict() -> str:
 spread that three seeds showed on the cpu profile: {100 * seen["share"]:.0f} % answered, two
 trainings of which disagree on {100 * seen["disagree"]:.0f} % of the problems, seeds vary by
 {seen["seed_points"]} points (standard deviation) beyond single answers, and a training's held-out
-loss by {seen["loss_of_training"]:.4f} nats per token. In brackets the upper end of the 95 %
-interval (Clopper and Pearson). Beside it the rule before: McNemar's test of the first seed alone,
-which knows no loss.
+loss by {seen["loss_of_training"]:.4f} nats per token; losses are of 25 problems. In brackets the
+upper end of the 95 % interval (Clopper and Pearson). Beside it the rule before: McNemar's test of
+the first seed alone, which knows no loss.
 
 Methods that are equal: a difference is claimed, in exact match or in loss.
 
@@ -252,7 +255,9 @@ A true difference: it is found in exact match.
 
 {table(header, true)}
 
-Methods that are equal, but not as was seen: the worst of 50 and 200 problems, 2, 3 and 5 seeds.
+Methods that are equal, but not as was seen: the worst of 50 and 200 problems, 2, 3 and 5 seeds. Of
+the run with 200 problems, LoRA's seeds answered {later[0]} and QLoRA's {later[1]}: no more apart
+than single answers make them.
 
 {table(["if", "the verdict", "a t-test of the seeds' shares", "the first seed alone"], worst)}"""
 
@@ -315,15 +320,46 @@ Tokens a second that others tell of, by which nothing was set:
 {table(["of", "card", "method", "told", "estimated", "middle off by"], others)}""")
     if here := found.get("here"):
         rows = [
-            [label(row["method"]), row["checkpointing"], row["tokens"], f"{row['measured']:.2f}",
+            [label(row["method"]), "yes" if row["checkpointing"] else "no", row["tokens"],
+             f"{row['measured']:.2f}",
              f"{row['estimated']:.2f}", f"{100 * (row['estimated'] / row['measured'] - 1):+.0f} %"]
             for row in here["rows"]
         ]  # fmt: skip
-        parts.append(f"""Against steps taken here, after ten seconds of timing operators;
-SmolLM2-135M's shapes, random weights; {here["machine"]}.
+        parts.append(f"""Against steps taken here, after ten seconds of timing operators and a few
+steps of two layers of each method; SmolLM2-135M's shapes, random weights; {here["machine"]}.
 
 {table(["method", "checkpointing", "tokens", "a step, s", "estimated", "off by"], rows)}""")
     return "\n\n".join(parts)
+
+
+def study() -> str:
+    found = load("study")
+    kinds = {"one at a time": found["one_at_a_time"], "two at a time": found["two_at_a_time"]}
+    rows = [
+        [name, f"{each['trials_seconds']:.0f}", f"{each['a_trial_seconds']:.1f}",
+         f"{each['before_the_first_trial_seconds']:.0f}",
+         f"{each['after_the_last_trial_seconds']:.1f}"]
+        for name, each in kinds.items()
+    ]  # fmt: skip
+    between = found["one_at_a_time"]["between_trials_seconds"]
+    return f"""## Trials side by side
+
+`make study` on the smoke profile, two sizes, two methods and two seeds, done once each way: with
+two trials at a time {found["times_faster"]} times as fast. From one trial's end to the next one's
+beginning {between:.1f} s pass. {found["trials"]} trials; {found["machine"]}.
+
+{
+        table(
+            [
+                "trials",
+                "all of them, s",
+                "one of them, s",
+                "planning and Ray's start, s",
+                "Ray's end, and the figures, s",
+            ],
+            rows,
+        )
+    }"""
 
 
 def main() -> None:
@@ -331,9 +367,10 @@ def main() -> None:
     measured = [measuring()] if (paths.BENCHMARKS / "measuring.json").is_file() else []
     compared = [trl()] if (paths.BENCHMARKS / "trl.json").is_file() else []
     estimated = [time()] if (paths.BENCHMARKS / "time.json").is_file() else []
+    side_by_side = [study()] if (paths.BENCHMARKS / "study.json").is_file() else []
     parts = ["# Results of `make bench`", recipes(), levers(), *measured, *compared,
-             pipeline(), plans(),
-             *estimated, real_cards(), kernels(), verdict()]  # fmt: skip
+             pipeline(), plans(), *estimated, *side_by_side, real_cards(), kernels(),
+             verdict()]  # fmt: skip
     write_bytes(paths.BENCHMARKS / "README.md", ("\n\n".join(parts) + "\n").encode())
     fill_readmes()
 
