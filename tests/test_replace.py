@@ -376,6 +376,7 @@ KNOWN = {
     ("ground/files.py", "folder_aside"),  # a model that is being downloaded, and the one before
     ("programs/detached.py", "started"),  # the wish that an earlier job should stop
     ("study/scheduling.py", "run"),  # what the scheduler told of an earlier study
+    ("programs/process.py", "socket_folder"),  # of its own prefix, whose process has ended
     ("programs/kernel.py", "unregister"),  # what `make kernel` has put into Jupyter's folder
 }
 

@@ -8,6 +8,7 @@ allocated, or takes an older one that lay at the same address. Loads torch.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ class _Recording:
         self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
         self._profile.__enter__()
 
+    def stop(self) -> None:
+        """End recording."""
+        self._profile.__exit__(None, None, None)
+
     def end(self, files: Collection[int] = ()) -> tuple[int, dict[int, int]]:
         """Return the most bytes at one moment, and those that are still there by their address.
 
@@ -103,7 +108,7 @@ class _Recording:
             files: the sizes of files that were mapped: torch tells of a mapping as if it gave out
                 memory, of as many bytes as the file has.
         """
-        self._profile.__exit__(None, None, None)
+        self.stop()
         recorded: Any = self._profile.kineto_results
         live: dict[int, int] = {}
         now = peak = 0
@@ -145,6 +150,13 @@ def watch_loading() -> None:
     global _loading
     if not torch.accelerator.is_available():
         _loading = _Recording()
+        atexit.register(_abandon)
+
+
+def _abandon() -> None:
+    """End what still records: a process that ends meanwhile, as after an error, would crash."""
+    if _loading is not None:
+        _loading.stop()
 
 
 def loaded(model: Any) -> int | None:
