@@ -24,7 +24,7 @@ from helpers.inputs.settings import Settings
 from helpers.machine import hardware
 from helpers.planning import asking, cards, duration, planner, visits
 from helpers.planning.duration import Span
-from helpers.planning.work import LAYERS, Operators, Work, WorkQuestion
+from helpers.planning.work import LAYERS, Operators, Work, WorkQuestion, of_layers
 from helpers.programs import process
 
 CALIBRATION = 10  # seconds of timing operators
@@ -178,10 +178,9 @@ def probe(asked: WorkQuestion) -> WorkQuestion | None:
     config = asked.config or json.loads((folder / "config.json").read_text("utf-8"))
     if LAYERS not in config:
         return None
-    kept = {key: value for key, value in config.items() if key != "layer_types"}
     return asked.model_copy(
         update={
-            "config": kept | {LAYERS: PROBED_LAYERS},
+            "config": of_layers(config, PROBED_LAYERS),
             "recipe": asked.recipe | {"gradient_accumulation_steps": 1},
             "length": PROBED_LENGTH,
             "eval_length": PROBED_LENGTH,

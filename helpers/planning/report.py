@@ -165,23 +165,25 @@ def sharing(plan: Plan) -> str:
     cards, recipe = plan.question.cards, plan.question.recipe
     if cards == 1:
         return ""
+    rows = plan.training.rows
+    figures = {
+        "cards": cards,
+        "rows": rows,
+        "batch": rows * recipe.get("gradient_accumulation_steps", 1) * cards,
+    }
     if plan.question.sharded:
         return tr(
             "This is at most what each of {cards} cards holds: its part of the weights, of the "
             "adapter and of the optimizer's state, what lies outside the layers and one layer "
             "gathered from all of them with the next one on its way, and its own micro-batch of "
             "{rows}; a step takes {batch} examples in all, as on one card.",
-            cards=cards,
-            rows=plan.training.rows,
-            batch=plan.training.rows * recipe.get("gradient_accumulation_steps", 1) * cards,
+            **figures,
         )
     return tr(
         "This is what each of {cards} cards holds: the whole model, its own micro-batch of {rows}, "
         "and room for the gradients that they exchange; a step takes {batch} examples in all, as "
         "on one card.",
-        cards=cards,
-        rows=plan.training.rows,
-        batch=plan.training.rows * recipe.get("gradient_accumulation_steps", 1) * cards,
+        **figures,
     )
 
 

@@ -28,7 +28,7 @@ from helpers.planning.traced_step import (
     padded_length,
     token_counts,
 )
-from helpers.planning.work import LAYERS, Work, WorkQuestion
+from helpers.planning.work import LAYERS, Work, WorkQuestion, of_layers
 
 Phases = dict[str, Counts[Key]]
 
@@ -111,10 +111,7 @@ def answer(question: WorkQuestion) -> Work:
     folder = Path(question.recipe["model_name_or_path"])
     config = question.config or json.loads((folder / "config.json").read_text("utf-8"))
     layers = config.get(LAYERS) or config["n_layer"]
-    one, two = (
-        count(question, {k: v for k, v in config.items() if k != "layer_types"} | {LAYERS: n})
-        for n in (1, 2)
-    )
+    one, two = (count(question, of_layers(config, n)) for n in (1, 2))
     return Work.model_validate(
         {"length": question.length, "eval_length": question.eval_length}
         | {phase: extrapolated(one[phase], two[phase], layers) for phase in one}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -43,3 +44,8 @@ class WorkQuestion(Question):
 
     answer_rows: int = 1  # problems that are answered in one batch
     forms: bool = False  # keep what is needed to do each operator once, for real
+
+
+def of_layers(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """Return the config.json of the same model with another number of layers."""
+    return {key: value for key, value in config.items() if key != "layer_types"} | {LAYERS: layers}
