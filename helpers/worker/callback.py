@@ -286,6 +286,7 @@ def register() -> None:
         from transformers import trainer
 
         ranks.mend_resuming()
+        ranks.mend_ending()
         if events.UNMEASURED not in os.environ:
             from helpers.worker import allocator
 

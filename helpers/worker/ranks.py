@@ -5,8 +5,10 @@ A training on one card is the only process of its own, and none of this starts a
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import sys
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
@@ -30,6 +32,35 @@ def mend_resuming() -> None:
 
     if "RANK" in os.environ:
         serialization.register_package(1, lambda storage: None, here)
+
+
+def mend_ending() -> None:
+    """Let a process of several on a CPU end where its work has, and not be aborted after that.
+
+    On busy cores one was seen to abort while Python was being taken down, with torch's threads
+    still there ("terminate called without an active exception"): torchrun took the training for
+    failed. So once LLaMA-Factory has left the process group, which it does last and only if all
+    went well, what was registered to run at the end still runs, but Python is not taken down.
+    """
+    import torch
+    from torch import distributed
+
+    if "RANK" not in os.environ or torch.accelerator.is_available():
+        return
+    leave, left = distributed.destroy_process_group, []
+
+    def leave_and_tell(group: Any = None) -> None:
+        leave(group)
+        left.append(group)
+
+    def end() -> None:
+        if None in left and not hasattr(sys, "last_value"):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+    distributed.destroy_process_group = leave_and_tell
+    atexit.register(end)  # what is registered after this runs before it
 
 
 def is_sharded() -> bool:

@@ -355,10 +355,23 @@ def test_all_six_run_in_a_lab_of_another_python(foreign: Lab, opened: Open, name
 def test_a_wrong_kernel_says_so_in_one_sentence(foreign: Lab, opened: Open) -> None:
     page = opened(foreign, "03_lora")
     page.page.evaluate(
-        "() => jupyterapp.shell.currentWidget.sessionContext.changeKernel({name: 'python3'})"
+        """async () => {
+            const context = jupyterapp.shell.currentWidget.sessionContext;
+            await context.changeKernel({name: 'python3'});
+            await context.session.kernel.info;
+        }"""
+    )
+    # What is asked of a kernel that is still being connected to may be dropped.
+    page.page.wait_for_function(
+        """() => {
+            const kernel = jupyterapp.shell.currentWidget.sessionContext.session?.kernel;
+            return kernel?.name === 'python3' && kernel.connectionStatus === 'connected'
+                && kernel.status === 'idle';
+        }"""
     )
     page.run_all()
     assert wait_for(lambda: page.ended() is not None, SECONDS)
+    assert len(page.errors()) == 1, (page.ended(), page.outputs(), page.dialogs())
     [error] = page.errors()
     assert error.startswith("This is Python 3.")
     assert "choose the kernel 'LoRA against QLoRA'" in error
