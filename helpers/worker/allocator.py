@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._profiler import RecordScope, _EventType
 
 from helpers.worker import ranks
 
@@ -93,13 +94,17 @@ class _Recording:
     """What torch's CPU allocator gives out and takes back in this thread, from now on."""
 
     def __init__(self) -> None:
-        # What torch.profiler.profile wraps, without its schedules and its parsing of every event.
-        self._profile = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
-        self._profile.__enter__()
+        # What torch.profiler.profile wraps. It would record every operator as well, which takes
+        # most of the time; so only those of a kind that no training has are asked for.
+        made = torch.autograd.profiler.profile(use_kineto=True, profile_memory=True)
+        config, activities = made.config(create_trace_id=True), made.kineto_activities
+        torch.autograd._prepare_profiler(config, activities)
+        no_operators = {RecordScope.BUILD_FEATURE}
+        torch.autograd._enable_profiler(config, activities, no_operators)  # type: ignore[call-arg]
 
-    def stop(self) -> None:
-        """End recording."""
-        self._profile.__exit__(None, None, None)
+    def stop(self) -> Any:
+        """End recording, and return what torch has recorded."""
+        return torch.autograd._disable_profiler()
 
     def end(self, files: Collection[int] = ()) -> tuple[int, dict[int, int]]:
         """Return the most bytes at one moment, and those that are still there by their address.
@@ -108,8 +113,7 @@ class _Recording:
             files: the sizes of files that were mapped: torch tells of a mapping as if it gave out
                 memory, of as many bytes as the file has.
         """
-        self.stop()
-        recorded: Any = self._profile.kineto_results
+        recorded = self.stop()
         live: dict[int, int] = {}
         now = peak = 0
         for _, address, change in sorted(_changes(recorded.experimental_event_tree())):
@@ -124,8 +128,6 @@ class _Recording:
 
 def _changes(tree: list[Any]) -> Iterator[tuple[int, int, int]]:
     """Yield when memory was given out or back, where it lies, and the bytes (negative: back)."""
-    from torch._C._profiler import _EventType
-
     ahead = list(tree)
     while ahead:
         event = ahead.pop()
