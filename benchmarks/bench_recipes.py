@@ -215,9 +215,12 @@ def watched(name: str, recipe: dict[str, Any], extra: dict[str, str]) -> dict[st
         "call_seconds": round(seconds, 2),
         "pieces": pieces(began, told, ended),
         "peaks": sorted({event["of"] for event in told if event["event"] == "peak"}),
+        "seconds_of_measuring": max(
+            (event["seconds"] for event in told if event["event"] == "measuring"), default=0.0
+        ),
         "adapter_sha256": sha256_file(folder / "adapter_model.safetensors"),
     }
-    print(name, found["call_seconds"], found["peaks"], flush=True)
+    print(name, found["call_seconds"], found["seconds_of_measuring"], found["peaks"], flush=True)
     return found
 
 
@@ -239,6 +242,9 @@ def cost_of_measuring(calls: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "cost": round(statistics.median(costs), 4),
         "cost_spread": [round(min(costs), 4), round(max(costs), 4)],
         "cost_of_pieces": round(quiet["measured"] / quiet["plain"] - 1, 4),
+        "seconds_of_measuring": statistics.median(
+            each["seconds_of_measuring"] for each in calls["measured"]
+        ),
     }
 
 

@@ -84,16 +84,18 @@ def measuring() -> str:
         rows.append(
             [label(method), f"{seconds['plain']:.1f} s", f"{seconds['measured']:.1f} s",
              f"{100 * each['cost']:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})",
-             f"{100 * each['cost_of_pieces']:+.1f} %"]
+             f"{100 * each['cost_of_pieces']:+.1f} %", f"{each['seconds_of_measuring']:.1f} s"]
         )  # fmt: skip
     header = ["", "a call, memory not measured", "memory measured", "longer by (spread)",
-              "longer by, sum of its pieces"]  # fmt: skip
+              "longer by, sum of its pieces", "in measuring itself"]  # fmt: skip
     return f"""## What measuring memory costs
 
 Whole `llamafactory-cli train` calls of the tuned recipe, in turn, {found["rounds"]} of each;
 medians. What a run measures is the allocator's peak while the model is loaded, of two steps, and of
-one evaluation. The last column adds up the medians of loading, each step and each evaluation by
-itself, which a pause of the machine moves less. All adapters of a method were the same, bit for
+one evaluation. The sum of pieces adds up the medians of loading, each step and each evaluation by
+itself, which a pause of the machine moves less. The last column is the time that the call itself
+spent in beginning and ending to measure, however many problems it trains on; what the recording
+slows between is not in it. All adapters of a method were the same, bit for
 bit. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
 {versions(found)}.
 

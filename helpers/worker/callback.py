@@ -100,7 +100,10 @@ class _Peaks:
         self.meter = allocator.Meter(device)
         self.measured: Literal["training", "evaluation"] | None = None
         self.found: dict[str, int] = {}
+        self.seconds = 0.0  # that measuring has taken
+        began = time.perf_counter()
         recorded = allocator.loaded(model)
+        self.seconds += time.perf_counter() - began
         if loading := self.meter.until_now() or recorded:
             self.found["loading"] = loading
         # Whether the longest example was in what was measured.
@@ -108,12 +111,16 @@ class _Peaks:
 
     def begin(self, what: Literal["training", "evaluation"], rest: dict[str, Any]) -> None:
         self.measured = what
+        began = time.perf_counter()
         self.meter.begin(rest["model"], rest.get("optimizer"))
+        self.seconds += time.perf_counter() - began
 
     def end(self, what: str) -> None:
         if self.measured == what:
             self.measured = None
+            began = time.perf_counter()
             self.found[what] = max(self.found.get(what, 0), self.meter.end())
+            self.seconds += time.perf_counter() - began
 
     def wants_step(self, step: int, first: int, last: int) -> bool:
         return self.wanted and (not self.meter.costly or step == min(first + STEP, last))
@@ -176,6 +183,7 @@ def _callback() -> type[Any]:
                     longest = any(seen.get(what) for taken, seen in everywhere if what in taken)
                     self.tell("peak", of=what, bytes=size, longest=longest)
             self.told_peaks = found
+            self.tell("measuring", seconds=round(self.peaks.seconds, 4))
 
         def on_init_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             self.peaks = _Peaks(args.device.type, rest["model"])

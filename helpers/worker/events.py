@@ -31,6 +31,7 @@ Name = Literal[
     "digest",  # digest, tensors, bytes of the frozen weights, after training
     "peak",  # of: loading, training or evaluation; bytes: the most that tensors took; longest:
     # whether the longest example was in what was measured
+    "measuring",  # seconds: that measuring memory has taken of the call so far
 ]
 
 

@@ -138,7 +138,9 @@ def test_a_sound_training_of_16_bit_weights_leaves_them_alone(chosen: settings.S
 
 def check_order(told: list[events.Event]) -> None:
     """Check that everything was told, once and in order."""
-    names = [e["event"] for e in told if e["event"] not in ("evaluating", "peak")]
+    names = [e["event"] for e in told if e["event"] not in ("evaluating", "peak", "measuring")]
+    taken = [e["seconds"] for e in told if e["event"] == "measuring"]
+    assert 0 < taken[0] < taken[-1] < 60
     a_step = ["step", "log"]
     ends = ["train_end", "digest", "evaluated", "losses", "digest"]
     # The weights of the last step are evaluated once, after it.
