@@ -9,7 +9,7 @@ from helpers.ground import paths
 from helpers.ground.errors import TutorialError
 from helpers.ground.files import sha256_json
 from helpers.ground.words import tr
-from helpers.inputs import models, recipes
+from helpers.inputs import data, models, recipes
 from helpers.inputs.settings import Settings
 from helpers.machine import hardware
 from helpers.planning import asking, estimate, planner
@@ -104,6 +104,9 @@ def make(name: str, wanted: Asked, workers: int, say: Callable[[str], None]) -> 
     if unknown:
         new = [row for row in rows if row.planned_bytes is None]
         say(tr("Planning {n} trials ...", n=len(new)))
+        for each in unknown.values():
+            if (each.model.path / "config.json").is_file():  # its tokenizer is here: how long the
+                data.prepare(each, say=lambda line: None)  # examples are then counts for the plan
         plans, loads = _plan(unknown, room, paths.RunFolder(name).logs / "plan.log")
         for row in new:
             kind = _kind(row)

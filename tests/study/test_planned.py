@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from helpers.ground.errors import TutorialError
+from helpers.inputs.models import find, obtain
+from helpers.inputs.settings import resolve
 from helpers.machine import hardware
 from helpers.planning import asking, planner
 from helpers.planning.plan import PARTS, Capacity, Phase, Plan
@@ -65,6 +67,25 @@ def test_what_does_not_fit_is_refused_in_its_row_with_what_would(
     assert refusal
     assert (refusal.micro_batch, refusal.methods) == (0, ["qlora"])
     assert (refusal.needed_bytes, refusal.usable_bytes) == (9 * GIB, 4 * GIB)
+
+
+def test_where_the_model_is_at_hand_the_longest_example_counts(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what a recipe allows does, and what would fit is refused."""
+    plan_as_told(monkeypatch, [1, 1, 1, 1], total=8)
+    ask, lengths = planner.ask, []
+
+    def asked(questions: list[Any], log: Path) -> list[Plan]:
+        lengths.extend(each.length for each in questions)
+        return ask(questions, log)
+
+    monkeypatch.setattr(planner, "ask", asked)
+    models = ["tiny-random-qwen2", "Qwen2-0.5B"]
+    obtain(find("tiny-random-qwen2"), runs / "model.log")
+    planned.make("s", WANTED.model_copy(update={"models": models}), 0, lambda line: None)
+    cutoff = resolve("smoke", "Qwen2-0.5B").profile.recipe["cutoff_len"]
+    assert lengths == [None, None, cutoff, cutoff]
 
 
 def test_the_longest_are_done_first(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
