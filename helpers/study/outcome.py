@@ -84,6 +84,7 @@ def _outcome(
         held_out_loss=[each.held_out_loss for each in results],
         planned_bytes=done[0][0].planned_bytes or 0,
         measured_bytes=[each.tensors for each in results],
+        longest=all(_training(read).peaks.training_longest for _, read in done),
         seconds=seconds,
         cost=None if study.price is None else fmean(seconds) / HOUR * study.price,
         origin=_training(first).origin.model_copy(update={"run": study.name}),
@@ -122,6 +123,14 @@ def _known(values: Sequence[float | None], factor: float) -> list[float]:
     return [value * factor for value in values if value is not None]
 
 
+def _measured(memory: Sequence[float], longest: bool) -> str:
+    if not memory:
+        return tr("not measured")
+    found = _spread(memory, ".3g")
+    # A processor's first step is not measured, and of a short training it may have that one.
+    return found if longest else tr("{size} (without the longest example)", size=found)
+
+
 def table(each: Sequence[Outcome]) -> Table:
     """Return what the methods came to at each size, with the spread over their seeds."""
     header = [
@@ -146,7 +155,7 @@ def table(each: Sequence[Outcome]) -> Table:
                 _spread(share, ".1f") if share else tr("not scored"),
                 _spread(one.held_out_loss, ".4f"),
                 f"{one.planned_bytes / GIB:.3g}",
-                _spread(memory, ".3g") if memory else tr("not measured"),
+                _measured(memory, one.longest),
                 _spread([seconds / 60 for seconds in one.seconds], ".1f"),
             ]
         )

@@ -53,6 +53,7 @@ class Outcome(BaseModel):
     held_out_loss: list[float]  # nats per token
     planned_bytes: int  # of tensors, at the worst moment
     measured_bytes: list[float | None]  # the same, measured; None: not measured
+    longest: bool = True  # whether the longest example, for which it was planned, was in that
     seconds: list[float]  # training and answers
     cost: float | None  # of a trial, the mean; None: no price was said
     origin: Origin  # of the first
