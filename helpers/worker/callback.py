@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,26 +103,29 @@ class _Peaks:
         self.measured: Literal["training", "evaluation"] | None = None
         self.found: dict[str, int] = {}
         self.seconds = 0.0  # that measuring has taken
-        began = time.perf_counter()
-        recorded = allocator.loaded(model)
-        self.seconds += time.perf_counter() - began
+        with self.timed():
+            recorded = allocator.loaded(model)
         if loading := self.meter.until_now() or recorded:
             self.found["loading"] = loading
         # Whether the longest example was in what was measured.
         self.longest = {"training": not self.meter.costly, "evaluation": not self.meter.costly}
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
+
     def begin(self, what: Literal["training", "evaluation"], rest: dict[str, Any]) -> None:
         self.measured = what
-        began = time.perf_counter()
-        self.meter.begin(rest["model"], rest.get("optimizer"))
-        self.seconds += time.perf_counter() - began
+        with self.timed():
+            self.meter.begin(rest["model"], rest.get("optimizer"))
 
     def end(self, what: str) -> None:
         if self.measured == what:
             self.measured = None
-            began = time.perf_counter()
-            self.found[what] = max(self.found.get(what, 0), self.meter.end())
-            self.seconds += time.perf_counter() - began
+            with self.timed():
+                self.found[what] = max(self.found.get(what, 0), self.meter.end())
 
     def wants_step(self, step: int, first: int, last: int) -> bool:
         return self.wanted and (not self.meter.costly or step == min(first + STEP, last))

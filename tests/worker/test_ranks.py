@@ -30,11 +30,11 @@ distributed.destroy_process_group()
 MEND = "ranks.mend_ending()"
 
 
-def ended(mend: str = MEND, work: str = "", rest: str = "", **env: str) -> tuple[int, str, str]:
+def ended(mend: str = MEND, work: str = "", rest: str = "") -> tuple[int, str, str]:
     """Return how a process ends, the last line that it prints, and what it says of an error."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(mend=mend, work=work, rest=rest)],
-        capture_output=True, text=True, check=False, env=os.environ | {"RANK": "0"} | env,
+        capture_output=True, text=True, check=False, env=os.environ | {"RANK": "0"},
     )  # fmt: skip
     return done.returncode, done.stdout.splitlines()[-1], done.stderr
 
