@@ -18,7 +18,7 @@ from helpers.machine import hardware
 
 def _written_into(settings: Settings) -> Iterator[Path]:
     """Yield the folders that a run writes into, and those in its folder that it has already."""
-    if not (settings.model.path / "config.json").is_file():
+    if not settings.model.is_here:
         yield paths.MODELS
     root = settings.run.root
     yield root

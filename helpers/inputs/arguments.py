@@ -83,7 +83,7 @@ def check(settings: Settings) -> None:
         _check_range(key, value)
     run, model = settings.run, settings.model
     named = model.template or settings.overrides.get("template")
-    if not named and not (model.path / "config.json").is_file():
+    if not named and not model.is_here:
         return  # its template is known once it is here, and this is asked again before a training
     used = {
         method.name: recipes.for_training(method.name, settings, planned=True)

@@ -55,6 +55,11 @@ class Model(BaseModel):
     weights_gb: float | None = None
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine, with its tokenizer and weights."""
+        return (self.path / "config.json").is_file()
+
+    @property
     def slug(self) -> str:
         """The name as part of a folder's name."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")

@@ -54,7 +54,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tup
 
 def _base_model(settings: Settings, planned: bool = False) -> Recipe:
     path = settings.model.path
-    if not planned and not (path / "config.json").is_file():
+    if not planned and not settings.model.is_here:
         raise TutorialError(
             tr(
                 "The model {model} is not on this machine yet: run the notebook 01_env first.",

@@ -90,7 +90,7 @@ def capacity(device: str, card_gib: float | None = None) -> Capacity:
 
 def _config(model: models.Model) -> dict[str, Any] | None:
     """Return the model's config where it has to come from the catalogue."""
-    if (model.path / "config.json").is_file():
+    if model.is_here:
         return None
     if model.config is None:
         raise TutorialError(

@@ -92,7 +92,7 @@ def make(name: str, wanted: Asked, workers: int, say: Callable[[str], None]) -> 
     most = cards_seen or min(MOST_WORKERS, hardware.usable_cores())
     workers = min(workers or most, most, len(every))
     for each in settings.values():
-        if each.model.config is None and not (each.model.path / "config.json").is_file():
+        if each.model.config is None and not each.model.is_here:
             models.obtain(each.model, each.run.logs / "model.log")
     room = planner.capacity(device)
     before = record.read(name)
@@ -105,8 +105,8 @@ def make(name: str, wanted: Asked, workers: int, say: Callable[[str], None]) -> 
         new = [row for row in rows if row.planned_bytes is None]
         say(tr("Planning {n} trials ...", n=len(new)))
         for each in unknown.values():
-            if (each.model.path / "config.json").is_file():  # its tokenizer is here: how long the
-                data.prepare(each, say=lambda line: None)  # examples are then counts for the plan
+            if each.model.is_here:  # then its tokenizer tells how long the examples are
+                data.prepare(each, say=lambda line: None)
         plans, loads = _plan(unknown, room, paths.RunFolder(name).logs / "plan.log")
         for row in new:
             kind = _kind(row)
