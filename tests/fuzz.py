@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_stand_in as stand_in
-import psutil
+from family import family, listening
 
 from helpers import Tutorial, __main__
 from helpers.ground import paths
@@ -345,10 +345,8 @@ def _child(case: Case, box: Path) -> None:
 
         traceback.print_exc()
     with suppress(Exception):
-        me = psutil.Process()
-        open_ones = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections()]
-        listening = [c.laddr.ip for c in open_ones if c.status == psutil.CONN_LISTEN]
-        os.write(report, json.dumps(listening).encode())
+        hosts = [host for host, _ in listening(family(os.getpid()))]
+        os.write(report, json.dumps(hosts).encode())
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from family import asked, listening
 
 from helpers.records.schema import Answers, Training
 from helpers.worker import events
@@ -32,9 +33,7 @@ for step in sys.argv[2:]:
 
 def listening_beyond_this_machine(processes: list[psutil.Process]) -> list[str]:
     """Return the addresses on which any of the processes takes connections from elsewhere."""
-    sockets = [connection for member in processes for connection in member.net_connections()]
-    ports = [found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN]
-    return [address for address in ports if address not in ("127.0.0.1", "::1")]
+    return [host for host, _ in listening(processes) if host not in ("127.0.0.1", "::1")]
 
 
 def test_what_listens_beyond_this_machine_is_seen() -> None:
@@ -75,7 +74,8 @@ class Run:
             time.sleep(0.02)
         family = worker.children(recursive=True)
         assert listening_beyond_this_machine([worker, *family]) == []
-        trainer = next(member for member in family if member.cmdline()[1].endswith("factory-cli"))
+        commands = asked(family, psutil.Process.cmdline)
+        trainer = next(who for who, words in commands if words[1:2] and "factory-cli" in words[1])
         (worker if whom == "worker" else trainer).kill()
         said, _ = started.communicate(timeout=60)
         _, alive = psutil.wait_procs(family, timeout=10)

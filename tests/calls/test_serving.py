@@ -6,7 +6,6 @@ for llamafactory-cli that answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shlex
@@ -20,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import forget_settings
+from family import asked, family, listening
 from safetensors.numpy import save_file
 
 from helpers.calls import evalscope, factory, serving
@@ -73,21 +73,6 @@ def chosen(smoke: settings.Settings) -> settings.Settings:
     return smoke
 
 
-def family(pid: int) -> list[psutil.Process]:
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def listening(pid: int) -> set[tuple[str, int]]:
-    """Return every address that a process and its children listen on."""
-    return {
-        (found.laddr.ip, found.laddr.port)
-        for member in family(pid)
-        for found in member.net_connections("inet")
-        if found.status == psutil.CONN_LISTEN
-    }
-
-
 def write_adapter(folder: Path) -> None:
     """Write a LoRA adapter for the tiny model as a training leaves it, with random weights."""
     draw = np.random.default_rng(0)
@@ -132,7 +117,7 @@ def server(prepared: settings.Settings) -> Iterator[serving.Server]:
 
 
 def test_it_listens_on_this_machine_only(server: serving.Server) -> None:
-    assert listening(server.pid) == {("127.0.0.1", server.port)}
+    assert listening(family(server.pid)) == {("127.0.0.1", server.port)}
 
 
 def test_base_and_adapter_answer_and_repeat_themselves(server: serving.Server) -> None:
@@ -186,7 +171,7 @@ def test_a_web_page_opens_on_the_port_asked_for_and_here_only(
             except OSError:
                 time.sleep(0.3)
         assert opened == 200, process.tail(tmp_path / "log")
-        assert listening(program.guard.pid) == {("127.0.0.1", port)}
+        assert listening(family(program.guard.pid)) == {("127.0.0.1", port)}
         members = family(program.guard.pid)
     assert not [member for member in members if member.is_running()]
 
@@ -292,11 +277,8 @@ def test_a_server_that_never_answers_is_given_up(
     stand_in("time.sleep(60)")
     with pytest.raises(TutorialError, match="did not answer within 2 seconds"):
         serving.serving("base", chosen, patience_seconds=2).__enter__()
-    commands = []
-    for member in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie, which has ended as well
-            commands += member.cmdline()
-    assert str(factory.CLI) not in commands
+    commands = asked(family(psutil.Process().pid), psutil.Process.cmdline)
+    assert not [member for member, words in commands if str(factory.CLI) in words]
 
 
 def test_another_program_on_the_port_is_not_taken_for_ours(

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import smoke_with_data
+from family import asked
 from safetensors.torch import load_file
 
 from helpers.calls import nodes, prediction, training
@@ -213,9 +214,9 @@ class Elsewhere:
 
 def ranks_of(family: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that train, in their order."""
-    found = [member for member in family if "RANK" in member.environ()]
-    found = [member for member in found if any("launcher" in word for word in member.cmdline())]
-    return sorted(found, key=lambda member: member.environ()["RANK"])
+    told = asked(family, lambda member: (member.environ().get("RANK"), member.cmdline()))
+    ranks = [(rank, member) for member, (rank, words) in told if rank and "launcher" in str(words)]
+    return [member for _, member in sorted(ranks, key=lambda found: found[0])]
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -46,6 +46,7 @@ def test_only_a_training_that_can_be_asked_listens(
     stop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events"))
+    monkeypatch.setenv(events.UNMEASURED, "1")  # else all that follows would be recorded
     assert registered(monkeypatch) == ["Events", "Stopping"]
     monkeypatch.delenv(stopping.VARIABLE)
     assert registered(monkeypatch) == ["Events"]
