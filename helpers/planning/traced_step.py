@@ -85,9 +85,9 @@ def bodies(device: str) -> dict[Any, Callable[..., Any]]:
     """Return the bodies of the operators that need room for a moment on a device.
 
     Dequantisation: on cuda a kernel of its own writes the result and nothing else, as the fake
-    kernel has it; on the cpu bitsandbytes 0.48.2 runs its `default` backend, on an npu
-    helpers/worker/npu_4bit.py. The softmax of attention without a fused kernel compares its whole
-    input.
+    kernel has it; on a cpu the kernel that is registered for it does it, on an npu
+    helpers/worker/npu_4bit.py, which is registered for both where bitsandbytes has none. The
+    softmax of attention without a fused kernel compares its whole input.
     """
 
     def as_on_cpu(operator: Any) -> Callable[..., Any]:

@@ -1,8 +1,9 @@
-"""Fast 4-bit kernels for bitsandbytes on Ascend NPUs, in plain torch operators.
+"""Fast 4-bit kernels for bitsandbytes on Ascend NPUs and on CPUs, in plain torch operators.
 
-bitsandbytes lists "npu" as supported but ships no kernels for it, so its `default` backend runs
-there: it spreads every nibble over an int32, looks each one up, and compares every weight with all
-16 codes when it quantises. That is what makes QLoRA slow on an NPU.
+bitsandbytes lists "npu" as supported but ships no kernels for it, and 0.48.2 has none of 4 bits for
+a CPU, so its `default` backend runs there: it spreads every nibble over an int32, looks each one
+up, and compares every weight with all 16 codes when it quantises. That is what makes QLoRA slow on
+an NPU, and what a third of a QLoRA step goes to on a CPU.
 
 The kernels here give the same bits as the `default` backend of 0.48.2 (`backends/default/ops.py`;
 the tests compare them), and take to operators that a 910B's AI Core runs, by CANN's sources
@@ -32,6 +33,7 @@ from typing import Any
 
 import torch
 
+from helpers.worker import kernel_choice
 from helpers.worker.dequantise_4bit import dequantize_4bit, dequantize_blockwise
 from helpers.worker.quantise_4bit import quantize_4bit, quantize_blockwise
 
@@ -48,6 +50,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "bitsandbytes::quantize_4bit": quantize_4bit,
     "bitsandbytes::quantize_blockwise": quantize_blockwise,
 }
+# bitsandbytes has kernels of its own for the others there.
+ON_CPU = ("bitsandbytes::dequantize_4bit", "bitsandbytes::quantize_4bit")
 _registered: set[str] = set()
 # This module, as a .venv of today and one made before (helpers/npu_4bit.py) call it.
 OWN = (f"{__name__}:register", "helpers.npu_4bit:register")
@@ -77,6 +81,16 @@ def reason_to_step_aside() -> str | None:
     return None
 
 
+def reason_to_leave_the_cpu() -> str | None:
+    """Why the CPU keeps what bitsandbytes brings for it, or None."""
+    for op in ON_CPU:
+        if torch._C._dispatch_has_kernel_for_dispatch_key(op, "CPU"):
+            return f"{op} has a kernel for the CPU already"
+    if kernel_choice.current(torch.device("cpu")).formulation == "default":
+        return f"{kernel_choice.VARIABLE} asks for the default backend"
+    return None
+
+
 def register() -> None:
     """Register the kernels; bitsandbytes calls this when it is imported, on every machine.
 
@@ -85,15 +99,19 @@ def register() -> None:
     if _registered:
         return
     try:
-        reason = reason_to_step_aside()
-        if reason is not None:
-            logger.info("The tutorial's NPU kernels step aside: %s.", reason)
-            return
         from bitsandbytes._ops import register_kernel
 
+        if (reason := reason_to_leave_the_cpu()) is None:
+            for op in ON_CPU:
+                register_kernel(op, "cpu")(KERNELS[op])
+        else:
+            logger.info("The tutorial's CPU kernels step aside: %s.", reason)
+        if (reason := reason_to_step_aside()) is not None:
+            logger.info("The tutorial's NPU kernels step aside: %s.", reason)
+            return
         for op, kernel in KERNELS.items():
             register_kernel(op, DISPATCH_KEY)(kernel)
             _registered.add(op)
     except (AttributeError, ImportError, RuntimeError) as error:
         # A bitsandbytes or a torch that is built otherwise; its own kernels serve instead.
-        logger.warning("The tutorial's NPU kernels could not be registered: %s", error)
+        logger.warning("The tutorial's 4-bit kernels could not be registered: %s", error)

@@ -10,7 +10,7 @@ import torch
 
 from helpers.ground import paths
 from helpers.worker import kernel_choice
-from helpers.worker.kernel_choice import BUILT_IN, Choice, Timing
+from helpers.worker.kernel_choice import BUILT_IN, ON_CPU, Choice, Timing
 
 CPU = torch.device("cpu")
 TIMINGS = [Timing("pairs8", 1 << 20, 3.0), Timing("default", 1 << 22, 30.0)]
@@ -46,7 +46,7 @@ def test_what_cannot_be_asked_for_is_refused_and_stops_no_training(
     monkeypatch.setenv(kernel_choice.VARIABLE, text)
     with pytest.raises(ValueError, match=text):
         kernel_choice.asked()
-    assert kernel_choice.current(CPU) == BUILT_IN
+    assert kernel_choice.current(CPU) == ON_CPU
 
 
 def test_what_was_measured_is_kept_for_its_versions_alone(
@@ -80,5 +80,6 @@ def test_a_damaged_entry_is_no_choice(nothing_kept: Path, broken: dict[str, obje
 
 
 def test_a_device_without_a_measurement_begins_with_what_is_built_in() -> None:
-    assert kernel_choice.current(CPU) == BUILT_IN
+    assert kernel_choice.current(CPU) == ON_CPU
+    assert kernel_choice.current(torch.device("meta")) == BUILT_IN
     assert BUILT_IN.formulation == "pairs4"

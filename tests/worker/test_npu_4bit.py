@@ -265,6 +265,7 @@ def run(code: str, env: dict[str, str] | None = None, *arguments: str) -> str:
 HAS_KERNEL = """
 has = torch._C._dispatch_has_kernel_for_dispatch_key
 print([has(op, "PrivateUse1") for op in npu_4bit.KERNELS])
+print([has(op, "CPU") for op in npu_4bit.ON_CPU])
 """
 # What is done before `register()`; each in a fork of one Python, since importing takes seconds.
 SCENARIOS = {
@@ -283,6 +284,11 @@ module.__spec__ = ModuleSpec(module.__name__, None)
 """,
     "another device": 'torch.utils.rename_privateuse1_backend("other")',
     "another bitsandbytes": "del bitsandbytes._ops.register_kernel",
+    # One that has a kernel for the CPU, as there are from 0.49 on.
+    "a CPU's own": """
+bitsandbytes._ops.register_kernel("bitsandbytes::dequantize_4bit", "cpu")(print)
+""",
+    "the default asked for": 'os.environ["TUTORIAL_KERNELS"] = "default"',
 }
 # An installed tutorial has registered the kernels once bitsandbytes is imported: not here.
 IN_FORKS = """
@@ -317,23 +323,34 @@ def registrations() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("scenario", ["nothing", "twice"])
 def test_registers_where_no_npu_is(registrations: dict[str, list[str]], scenario: str) -> None:
-    assert registrations[scenario] == [str([True] * 4)]
+    assert registrations[scenario] == [str([True] * 4), str([True] * 2)]
 
 
 @pytest.mark.parametrize("scenario", ["kernel", "module", "another device"])
 def test_steps_aside(registrations: dict[str, list[str]], scenario: str) -> None:
-    log, found = registrations[scenario]
-    assert "step aside" in log
-    # Only what was planted is there.
+    log, found, on_cpu = registrations[scenario]
+    assert "NPU kernels step aside" in log
+    # Only what was planted is there, and a CPU's kernels do not depend on it.
     assert found == str([False, False, scenario == "kernel", False])
+    assert on_cpu == str([True] * 2)
+
+
+@pytest.mark.parametrize("scenario", ["a CPU's own", "the default asked for"])
+def test_leaves_the_cpu_what_bitsandbytes_has_for_it(
+    registrations: dict[str, list[str]], scenario: str
+) -> None:
+    log, found, on_cpu = registrations[scenario]
+    assert "CPU kernels step aside" in log
+    assert found == str([True] * 4)
+    assert on_cpu == str([scenario == "a CPU's own", False])
 
 
 def test_a_failure_never_reaches_the_import_of_bitsandbytes(
     registrations: dict[str, list[str]],
 ) -> None:
-    log, found = registrations["another bitsandbytes"]
+    log, found, on_cpu = registrations["another bitsandbytes"]
     assert "could not be registered" in log
-    assert found == str([False] * 4)
+    assert (found, on_cpu) == (str([False] * 4), str([False] * 2))
 
 
 def test_bitsandbytes_itself_registers_through_the_entry_point(tmp_path: Path) -> None:
@@ -344,7 +361,34 @@ def test_bitsandbytes_itself_registers_through_the_entry_point(tmp_path: Path) -
         "[bitsandbytes.backends]\nlora-against-qlora-npu = helpers.worker.npu_4bit:register\n"
     )
     code = f"import torch, bitsandbytes; from helpers.worker import npu_4bit{HAS_KERNEL}"
-    assert run(code, dict(os.environ) | {"PYTHONPATH": str(tmp_path)}) == str([True] * 4)
+    printed = run(code, dict(os.environ) | {"PYTHONPATH": str(tmp_path)})
+    assert printed.splitlines() == [str([True] * 4), str([True] * 2)]
+
+
+ON_A_CPU = """
+import torch, bitsandbytes
+from bitsandbytes import functional
+from helpers.worker import codes_4bit, default_4bit, dequantise_4bit, quantise_4bit
+called = []
+for module in (dequantise_4bit, quantise_4bit):
+    module.kept = lambda make, *key: called.append(make.__name__) or codes_4bit.kept(make, *key)
+weight = torch.randn(192, 576, generator=torch.Generator().manual_seed(0))
+packed, state = functional.quantize_4bit(weight, quant_type="nf4")
+whole = functional.dequantize_4bit(packed, state)
+default = default_4bit.kernels()
+theirs, absmax = default["quantize_4bit"](weight, 64, "nf4", torch.uint8)
+assert torch.equal(packed, theirs) and torch.equal(state.absmax, absmax)
+expected = default["dequantize_4bit"](theirs, absmax, 64, "nf4", weight.shape, weight.dtype)
+assert torch.equal(whole, expected)
+print(sorted(set(called)))
+"""
+
+
+@pytest.mark.parametrize("asked", ["", "default"])
+def test_a_cpu_multiplies_with_the_defaults_bits_by_these_kernels(asked: str) -> None:
+    ours = "['long_pair_table', 'threshold_table']"
+    printed = run(ON_A_CPU, dict(os.environ) | {"TUTORIAL_KERNELS": asked})
+    assert printed == ("[]" if asked else ours)
 
 
 def test_steps_aside_for_another_npu_package(monkeypatch: pytest.MonkeyPatch) -> None:
