@@ -1,8 +1,10 @@
 """The same training by TRL's SFTTrainer and by ours: `python benchmarks/bench_trl.py full`.
 
-Whole calls, imports and evaluations included, in turn: ours with the tuned recipe, TRL's with its
-own defaults, and TRL's with our settings. Model, problems, chat template, rank, learning rate,
-effective batch and steps are the same for all. The adapters are then scored alike, by
+Whole calls, imports and evaluations included, in turn: ours with the tuned recipe and as the
+tutorial calls it, which evaluates the last weights once and measures memory; TRL's with its own
+defaults, and TRL's with our settings. Model, problems, chat template, rank, learning rate,
+effective batch and steps are the same for all; TRL's QLoRA has the 4-bit kernels that bitsandbytes
+brings, ours those of helpers/worker/npu_4bit.py. The adapters are then scored alike, by
 LLaMA-Factory. Beside it stands how much of the processor's speed at matrix products a step reaches.
 Nothing else may run meanwhile. On two cores with bf16 about 50 minutes, with `--samples 64` about
 20; where a processor has no bf16, three times as long.
@@ -25,6 +27,7 @@ from helpers.ground import paths
 from helpers.ground.files import write_json
 from helpers.inputs import data, methods, recipes, settings
 from helpers.programs import process
+from helpers.worker import events
 
 app = typer.Typer(add_completion=False)
 # What a comparison of speed must leave as it is, in both of TRL's arms.
@@ -32,6 +35,7 @@ SHARED = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_rati
           "logging_steps", "eval_strategy", "eval_steps", "use_cpu")  # fmt: skip
 SAME = ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
         "save_steps", "save_total_limit")  # fmt: skip
+BITSANDBYTES_OWN = {"TUTORIAL_KERNELS": "default"}  # it loads ours wherever they are installed
 ROUNDS = 5
 
 
@@ -196,6 +200,12 @@ def trl(
     return found | {"call_seconds": round(seconds, 2)}
 
 
+def ours(name: str, recipe: dict[str, Any], extra: dict[str, str], samples: int) -> dict[str, Any]:
+    """Time one training as the tutorial calls it: what it does is told, and its memory measured."""
+    file = bench_recipes.output(name).with_suffix(".events.jsonl")
+    return bench_recipes.call(name, recipe, extra | {events.VARIABLE: str(file)}, samples)
+
+
 @app.command()
 def full(
     rounds: Annotated[int, typer.Option(help="calls of each")] = 3,
@@ -210,10 +220,9 @@ def full(
         calls: dict[str, list[dict[str, Any]]] = {"ours": [], "trl_defaults": [], "trl_same": []}
         for turn in range(rounds):
             name = f"{method} {{}} {turn}"
-            ours = bench_recipes.call(name.format("ours"), recipe, tuned.environment, samples)
-            calls["ours"].append(ours)
+            calls["ours"].append(ours(name.format("ours"), recipe, tuned.environment, samples))
             for kind, same in (("trl_defaults", False), ("trl_same", True)):
-                extra = tuned.environment if same else {}
+                extra = (tuned.environment if same else {}) | BITSANDBYTES_OWN
                 calls[kind].append(trl(name.format(kind), recipe, same, extra, count=False))
         # Our steps are torch's and the model's own, as TRL's with the same settings are.
         share = trl(f"{method} counted", recipe, True, tuned.environment, count=True)

@@ -84,7 +84,8 @@ def measuring() -> str:
         rows.append(
             [label(method), f"{seconds['plain']:.1f} s", f"{seconds['measured']:.1f} s",
              f"{100 * each['cost']:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})",
-             f"{100 * each['cost_of_pieces']:+.1f} %", f"{each['seconds_of_measuring']:.1f} s"]
+             f"{100 * each['cost_of_pieces']:+.1f} %, {each['seconds_of_pieces']:+.1f} s",
+             f"{each['seconds_of_measuring']:.1f} s"]
         )  # fmt: skip
     header = ["", "a call, memory not measured", "memory measured", "longer by (spread)",
               "longer by, sum of its pieces", "in measuring itself"]  # fmt: skip
@@ -93,11 +94,11 @@ def measuring() -> str:
 Whole `llamafactory-cli train` calls of the tuned recipe, in turn, {found["rounds"]} of each;
 medians. What a run measures is the allocator's peak while the model is loaded, of two steps, and of
 one evaluation. The sum of pieces adds up the medians of loading, each step and each evaluation by
-itself, which a pause of the machine moves less. The last column is the time that the call itself
-spent in beginning and ending to measure, however many problems it trains on; what the recording
-slows between is not in it. All adapters of a method were the same, bit for
-bit. {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
-{versions(found)}.
+itself, which a pause of the machine moves less; its seconds hold for a call of any number of
+problems, since as many steps are measured of each. The last column is the time that the call itself
+spent in beginning and ending to measure; what the recording slows between is not in it. All
+adapters of a method were the same, bit for bit. {found["samples"]} training problems,
+{found["model"]}, cpu profile; {found["machine"]}; {versions(found)}.
 
 {table(header, rows)}"""
 
@@ -125,9 +126,11 @@ def trl() -> str:
     times = "one of each" if rounds == 1 else f"{rounds} of each; medians"
     return f"""## The same training by TRL
 
-Whole calls, imports and evaluations included, in turn, {times}. TRL's SFTTrainer with the
+Whole calls, imports and evaluations included, in turn, {times}; the tutorial's as it makes them,
+with the last weights evaluated once and memory measured. TRL's SFTTrainer with the
 tutorial's settings and environment, and with its own defaults; model, problems, rank, learning
-rate, effective batch and steps are the same for all, and all adapters were scored alike.
+rate, effective batch and steps are the same for all, and all adapters were scored alike. TRL's
+QLoRA has bitsandbytes' own 4-bit kernels, the tutorial's has its own, with the same bits.
 {found["samples"]} training problems, {found["model"]}, cpu profile; {found["machine"]};
 {versions(found)}.
 

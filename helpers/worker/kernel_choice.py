@@ -45,8 +45,8 @@ class Choice:
 # A 910B's vector gather takes 4-byte elements, and 8 M weights are enough to keep it busy. Not
 # measured on one.
 BUILT_IN = Choice("pairs4", 1 << 23)
-# 2.6 to 5.3 times as fast as the default backend, of fp32 and bf16 matrices from 192 x 576 to
-# 3584 x 18944 on two cores of a Xeon (`python benchmarks/bench_4bit.py cpu`).
+# What a measurement chose on a Xeon: with the shapes of Qwen2's layers, on one thread, 3.2 to 10.4
+# times as fast as the default backend (benchmarks/results/dequant_4bit.json).
 ON_CPU = Choice("pairs8", 1 << 20)
 
 
