@@ -272,7 +272,8 @@ def split_indices(rows: int, train: int, held_out: int) -> tuple[list[int], list
         raise TutorialError(
             tr(
                 "The data have {rows} rows, too few for {train} training and {held_out} held-out "
-                "problems: use a larger file, or ask for fewer with TRAIN={most_train} "
+                "problems, as the former come from the first nine tenths and the latter from the "
+                "last one: use a larger file, or ask for fewer with TRAIN={most_train} "
                 "EVAL={most_held_out}, the most that it has.",
                 rows=rows,
                 train=train,
