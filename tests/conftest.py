@@ -26,10 +26,11 @@ SHARED_DATA = paths.ROOT.parent / "shared" / "data" / "math-real-3260.parquet"
 
 # Whole runs and real trainings, for `make check`; `make test` does the others.
 LONG = ("test_npu_run", "test_jupyterlab", "test_resume", "test_plans_are_true", "test_npusim",
-        "test_attached", "test_merging", "test_callback", "test_inside",
+        "test_attached", "test_merging", "test_callback", "test_inside", "test_serving",
+        "test_ai_core",
         "test_book_pages", "test_whole_study", "test_on_ray", "test_several_cards")  # fmt: skip
 # The longest first: begun last, one of them would keep one core busy while the other idles.
-SLOW = (*LONG, "test_run", "test_serving", "test_fuzz")
+SLOW = (*LONG, "test_run", "test_fuzz")
 
 
 @pytest.hookimpl(tryfirst=True)
