@@ -75,7 +75,7 @@ class Run:
         family = worker.children(recursive=True)
         assert listening_beyond_this_machine([worker, *family]) == []
         commands = asked(family, psutil.Process.cmdline)
-        trainer = next(who for who, words in commands if words[1:2] and "factory-cli" in words[1])
+        trainer = next(who for who, words in commands if words[1].endswith("factory-cli"))
         (worker if whom == "worker" else trainer).kill()
         said, _ = started.communicate(timeout=60)
         _, alive = psutil.wait_procs(family, timeout=10)
